@@ -10,6 +10,7 @@ use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
 use reqwest::retry;
 
+use crate::wire::digits::digits;
 use crate::wire::time::http_date;
 
 /// A client without redirects, proxy variables or retries, which trusts the platform's root certificates. Callers add
@@ -40,9 +41,9 @@ pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, InvalidHeaderValue> {
 /// machines' clocks need not agree; without one, with `now`, if given.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Millis>) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+    if let Some(seconds) = digits(value) {
         // An overflowing number of seconds is longer than any wait.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+        return Some(Duration::from_secs(seconds));
     }
     let until = http_date(value)?.as_second();
     let told = headers.get(header::DATE).and_then(|told| http_date(told.to_str().ok()?));

@@ -9,6 +9,7 @@ pub mod channel_message;
 pub mod contact;
 pub mod contact_message;
 pub mod conversation_message;
+pub mod digits;
 pub mod event;
 pub mod filename;
 pub mod fingerprint;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::wire::digits::digits;
+
 /// One network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -41,10 +43,10 @@ impl FromStr for Cidr {
         let width = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => width,
-            Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().ok().filter(|prefix| *prefix <= width).ok_or_else(allowed)?
+            Some(prefix) => {
+                let prefix = digits(prefix).and_then(|prefix| u8::try_from(prefix).ok());
+                prefix.filter(|prefix| *prefix <= width).ok_or_else(allowed)?
             }
-            Some(_) => return Err(allowed()),
         };
         if address.to_canonical() != address {
             return Err(format!("{} (IPv4 networks in IPv4 notation)", allowed()));

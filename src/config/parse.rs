@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, Secret, StoreKind};
 use crate::http::headers::auth::MAX_KEY_BYTES;
+use crate::wire::digits::digits;
 
 /// Shortest bootstrap key: 32 characters of even a small alphabet cannot be guessed.
 const MIN_API_KEY_CHARS: usize = 32;
@@ -26,10 +27,8 @@ pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
 }
 
 pub(super) fn number(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|number| digits && allowed.contains(number))
+    digits(text)
+        .filter(|number| allowed.contains(number))
         .ok_or_else(|| format!("a whole number from {} to {}", allowed.start(), allowed.end()))
 }
 

@@ -33,6 +33,7 @@ use super::query::Query;
 use super::refusal::broken;
 use crate::app::App;
 use crate::problem::Problem;
+use crate::wire::digits::digits;
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 
@@ -160,9 +161,8 @@ impl EventsQuery {
         let live = prefers_event_stream(headers);
         let number = |text: &str, pointer: &str| {
             let message = "must be the sequence of an event, an integer from 0";
-            // Signs are not allowed.
-            let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+            // No event has a number that overflows.
+            let number = digits(text).and_then(|_| text.parse::<u64>().ok());
             number.ok_or_else(|| Problem::fault(pointer, "invalid_type", message))
         };
         let last = headers.get("last-event-id").filter(|_| live);

@@ -19,6 +19,7 @@ use super::context::render::internal_error;
 use super::query::{Query, decode as decoded};
 use crate::json::write::Members;
 use crate::problem::{Fault, Problem};
+use crate::wire::digits::digits;
 
 mod scan_budget;
 
@@ -97,13 +98,10 @@ pub fn position_of(seq: u64) -> Vec<u8> {
 }
 
 fn limit(text: &str) -> Result<usize, Fault> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Fault::new("/limit", "invalid_type", "limit must be a whole number"));
-    }
-    // A number that overflows is out of range too.
-    match text.parse() {
-        Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+    let number = digits(text.strip_prefix('-').unwrap_or(text));
+    let number = number.ok_or_else(|| Fault::new("/limit", "invalid_type", "limit must be a whole number"))?;
+    match usize::try_from(number) {
+        Ok(limit @ 1..=MAX_LIMIT) if !text.starts_with('-') => Ok(limit),
         _ => Err(Fault::new("/limit", "out_of_range", format!("limit must be from 1 to {MAX_LIMIT}"))),
     }
 }

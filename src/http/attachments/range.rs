@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::wire::digits::digits;
+
 /// The meaning of a `Range` header for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestedRange {
@@ -21,12 +23,8 @@ pub(super) fn requested_range(header: Option<&str>, size: u64) -> RequestedRange
         return RequestedRange::Full;
     }
     let Some((first, last)) = ranges.trim().split_once('-') else { return RequestedRange::Full };
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // A number that overflows is larger than every file.
-        digits.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    match (number(first), number(last)) {
+    // A number that overflows is larger than every file.
+    match (digits(first), digits(last)) {
         (Some(first), Some(last)) if last < first => RequestedRange::Full,
         (Some(first), last) if last.is_some() || ranges.trim().ends_with('-') => {
             let end = last.unwrap_or(u64::MAX).saturating_add(1).min(size);

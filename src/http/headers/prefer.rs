@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::wire::digits::digits;
+
 /// The header that carries preferences.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The header that names the preference applied by an answer.
@@ -69,10 +71,9 @@ pub fn applying(mut response: Response, preference: Option<String>) -> Response 
     response
 }
 
-/// Digits only: `parse` alone would accept a sign. A number that overflows counts as the largest one.
+/// A number that overflows counts as the largest one.
 fn seconds(word: &str) -> Option<u32> {
-    let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| word.parse().unwrap_or(u32::MAX))
+    digits(word).map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn unquoted(word: &str) -> &str {

@@ -18,6 +18,7 @@ use crate::http::headers::prefer;
 use crate::http::headers::prefer::applying;
 use crate::http::query::Query;
 use crate::problem::Problem;
+use crate::wire::digits::digits;
 
 /// The longest wait for an outcome, in seconds.
 pub(crate) const MAX_WAIT_SECONDS: u32 = 55;
@@ -30,10 +31,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
     let most = preferred.unwrap_or(MAX_WAIT_SECONDS).min(MAX_WAIT_SECONDS);
     let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(DEFAULT_WAIT_SECONDS, |_| most)) };
-    // The contract has one code for every value that is no number of seconds in the range. Signs are not allowed.
-    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= MAX_WAIT_SECONDS);
-    seconds.map(|seconds: u32| seconds.min(most)).ok_or_else(|| {
+    // The contract has one code for every value that is no number of seconds in the range.
+    let seconds = digits(text).and_then(|seconds| u32::try_from(seconds).ok());
+    seconds.filter(|seconds| *seconds <= MAX_WAIT_SECONDS).map(|seconds| seconds.min(most)).ok_or_else(|| {
         Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {MAX_WAIT_SECONDS} seconds"))
     })
 }
