@@ -8,7 +8,7 @@ use actors::store::{KeyRange, Order, Scan, View};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::paging::{PAGE_BYTES, Page, PageRequest};
+use super::paging::{Page, PageItems, PageRequest};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -67,28 +67,25 @@ impl Listing<'_> {
     {
         let chunk = request.limit + 1;
         let mut at = request.cursor.clone();
-        let mut data = Vec::new();
+        let mut items = PageItems::of(request.limit);
         let mut scanned = 0;
-        let mut bytes = 0;
         loop {
             let range = range_after(self.prefix, at.as_deref(), request.order);
             let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await?;
             for row in &rows {
-                if let Some((found, weight)) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
-                    bytes += weight;
-                    if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
-                        return Ok(Page { data, next: at });
-                    }
-                    data.push(found);
+                if let Some((found, weight)) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await?
+                    && !items.push(found, weight)
+                {
+                    return Ok(items.into_page(at));
                 }
                 at = Some(row.key.to_vec());
             }
             scanned += rows.len();
             if rows.len() < chunk {
-                return Ok(Page { data, next: None });
+                return Ok(items.into_page(None));
             }
             if scanned >= MAX_SCANNED {
-                return Ok(Page { data, next: at });
+                return Ok(items.into_page(at));
             }
         }
     }

@@ -21,8 +21,10 @@ use crate::json::write::Members;
 use crate::problem::{Fault, Problem};
 use crate::wire::digits::digits;
 
+mod page_items;
 mod scan_budget;
 
+pub(super) use page_items::PageItems;
 pub(super) use scan_budget::ScanBudget;
 
 /// Items in a page unless the client sets a limit.

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Read;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_after};
-use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget, position_of};
+use crate::http::paging::{Page, PageItems, PageRequest, ScanBudget, position_of};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::problem::{Fault, Problem};
@@ -180,8 +180,7 @@ async fn page_of(
     let began = Instant::now();
     let until = began + PERMIT_TIMEOUT;
     let node = app.node();
-    let mut data = Vec::new();
-    let mut bytes = 0;
+    let mut items = PageItems::of(request.limit);
     let mut scanned = Scanned::default();
     let mut at = request.seq();
     loop {
@@ -189,7 +188,7 @@ async fn page_of(
         if filter.is_some() && permit.is_none() {
             // The scanned events are a page, if a short one.
             return if scanned.events > 0 {
-                Ok(Page { data, next: at.map(position_of) })
+                Ok(items.into_page(at.map(position_of)))
             } else {
                 Err(too_many_searches())
             };
@@ -198,7 +197,7 @@ async fn page_of(
         let chunk = scanned.chunk(filter, request.limit);
         let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
-            return Ok(Page { data, next: None });
+            return Ok(items.into_page(None));
         };
         let span = SeqRange::new(first.seq.min(last.seq), first.seq.max(last.seq));
         let overlays = node.overlays(entity, span).await?;
@@ -210,20 +209,19 @@ async fn page_of(
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
                 if filter.matches(&message, &overlay) {
-                    bytes += message.content.weight() + overlay.rendered_weight();
-                    if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
-                        return Ok(Page { data, next: at.map(position_of) });
+                    let weight = message.content.weight() + overlay.rendered_weight();
+                    if !items.push((message, overlay), weight) {
+                        return Ok(items.into_page(at.map(position_of)));
                     }
-                    data.push((message, overlay));
                 }
             }
             at = Some(event.seq);
         }
         if complete {
-            return Ok(Page { data, next: None });
+            return Ok(items.into_page(None));
         }
         if scanned.is_spent(began.elapsed()) {
-            return Ok(Page { data, next: at.map(position_of) });
+            return Ok(items.into_page(at.map(position_of)));
         }
         drop(permit);
         tokio::task::yield_now().await;

@@ -17,7 +17,7 @@ use crate::http::call::{Allowed, Call};
 use crate::http::caller::{Caller, Read};
 use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
-use crate::http::paging::{PAGE_BYTES, Page, PageRequest, position_of};
+use crate::http::paging::{Page, PageItems, PageRequest, position_of};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
 use crate::problem::Problem;
@@ -196,16 +196,16 @@ async fn page_of(
     if let Some(seen) = request.seq() {
         chain.retain(|id| request.order.is_after(id.number, seen));
     }
-    let mut data = Vec::new();
-    let mut bytes = 0;
-    for id in &chain {
-        if data.len() == request.limit || bytes > PAGE_BYTES {
+    let mut items = PageItems::of(request.limit);
+    let mut last = None;
+    for id in chain.iter().take(request.limit) {
+        let found = find(call, *id).await?;
+        let weight = found.weight();
+        if !items.push(found, weight) {
             break;
         }
-        let found = find(call, *id).await?;
-        bytes += found.weight();
-        data.push(found);
+        last = Some(id);
     }
-    let continues = data.len() < chain.len();
-    Ok(Page::of(data, continues, |found: &StoredMessage| position_of(found.message.id.number)))
+    let next = last.filter(|last| Some(*last) != chain.last()).map(|last| position_of(last.number));
+    Ok(items.into_page(next))
 }

@@ -93,3 +93,19 @@ fn a_link_is_ascii_whatever_the_target_was() {
     let uri = Uri::try_from("/a?search=é&x").unwrap();
     assert_eq!(link(&uri, "c").unwrap(), "</a?search=%C3%A9&x&cursor=c>; rel=\"next\"");
 }
+
+#[test]
+fn a_page_is_full_by_its_items_or_its_bytes_and_takes_one_at_least() {
+    let fill = |limit: usize, weight: usize| {
+        let mut items = PageItems::of(limit);
+        let taken = (0..9).take_while(|n| items.push(*n, weight)).count();
+        assert_eq!(items.into_page(None).data, (0..taken).collect::<Vec<_>>());
+        taken
+    };
+    assert_eq!(fill(3, 0), 3);
+    assert_eq!(fill(9, PAGE_BYTES / 4), 4, "exactly as many bytes as there may be");
+    assert_eq!(fill(9, PAGE_BYTES / 4 + 1), 3);
+    for long in [PAGE_BYTES + 1, usize::MAX] {
+        assert_eq!(fill(9, long), 1);
+    }
+}
