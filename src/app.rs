@@ -81,7 +81,7 @@ struct Shared {
     /// A lock for each key of contacts' messages that are being stored.
     key_locks: Shares<KeyHash>,
     /// Contacts' messages that wait for room among the turns of a conversation.
-    lines: WaitQueues,
+    wait_queues: WaitQueues,
     /// A lock for each registry that is being changed.
     registry_locks: Shares<EntityKey>,
     egress_allow: CidrList,
@@ -132,7 +132,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             key_locks: Shares::of(1),
-            lines: WaitQueues::default(),
+            wait_queues: WaitQueues::default(),
             registry_locks: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
@@ -204,8 +204,8 @@ impl App {
     }
 
     /// Contacts' messages that wait for room among the turns of a conversation.
-    pub(crate) fn lines(&self) -> &WaitQueues {
-        &self.0.lines
+    pub(crate) fn wait_queues(&self) -> &WaitQueues {
+        &self.0.wait_queues
     }
 
     /// Locks a registry for a change. `None`: others held the lock for too long.

@@ -46,16 +46,16 @@ impl Sources {
     fn write(&self, page: &mut impl Sink) {
         write_up(page, true);
         let node = self.app.node();
-        let standing = node.standing();
+        let status = node.status();
         let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
-        let NodeStatus { commands, turns, outbox, .. } = standing;
+        let NodeStatus { commands, turns, outbox, .. } = status;
         let OutboxStatus { active, in_flight, open_circuits, oldest_millis, untried_millis } = outbox;
         let untried = seconds(untried_millis);
         let age = seconds(oldest_millis);
         let gauges = [
-            ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
-            ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
+            ("tertulia_resident_entities", "Entities in memory.", all(&status.resident)),
+            ("tertulia_actors", "Entities in memory that have an actor.", all(&status.actors)),
             ("tertulia_commands_in_flight", "Commands that are admitted and unanswered.", commands),
             ("tertulia_running_turns", "Attempts at agents' turns that run or wait for a permit.", turns),
             ("tertulia_outbox_active", "Logs with events being sent.", active),

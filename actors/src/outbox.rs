@@ -203,8 +203,8 @@ impl Outboxes {
     }
 
     /// How many receivers are paused because nothing arrives there.
-    pub fn paused_receivers(&self) -> usize {
-        self.breakers.tripped()
+    pub fn open_circuits(&self) -> usize {
+        self.breakers.open_circuits()
     }
 
     /// How many milliseconds the longest-running courier has worked without a pause. That is not the age of its events,

@@ -2,7 +2,7 @@
 
 use actors::conversation::Rejection;
 use actors::conversation::keys::parse_review_key;
-use actors::conversation::review::standing;
+use actors::conversation::review::state_at;
 use actors::id::MessageId;
 use actors::message::{Message, Removal, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
@@ -69,7 +69,7 @@ struct StoredReview {
 impl StoredReview {
     fn of(found: StoredMessage, app: &App) -> Option<Self> {
         let review = found.message.content.review.clone()?;
-        let state = standing(&review, found.overlay.review.as_ref(), app.now());
+        let state = state_at(&review, found.overlay.review.as_ref(), app.now());
         Some(Self { found, review, state })
     }
 

@@ -20,10 +20,10 @@ const MAX_MAILBOXES: usize = 20;
 pub(super) async fn census(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
     let census = node.census(MAX_MAILBOXES).await;
-    let standing = node.standing();
+    let status = node.status();
     let tasks = runtime::tasks();
-    let now = standing.at;
-    let outbox = standing.outbox;
+    let now = status.at;
+    let outbox = status.outbox;
     let store = node
         .store_metrics()
         .map(|store| json!({ "queuedCommits": store.queued_commits.get(), "queuedBytes": store.queued_bytes.get() }));
@@ -35,16 +35,16 @@ pub(super) async fn census(State(sources): State<Sources>) -> Json<Value> {
     Json(json!({
         "at": time::format(now).as_str(),
         "ready": sources.app.is_ready(),
-        "resident": by_kind(&standing.resident),
-        "actors": by_kind(&standing.actors),
-        "commands": { "inFlight": standing.commands, "bytes": standing.command_bytes },
+        "resident": by_kind(&status.resident),
+        "actors": by_kind(&status.actors),
+        "commands": { "inFlight": status.commands, "bytes": status.command_bytes },
         "mailboxes": census.mailboxes.iter().map(mailbox).collect::<Vec<_>>(),
         "alarms": {
             "near": census.near_alarms,
             "earliest": census.earliest_alarm.map(|at| time::format(at).as_str().to_owned()),
             "overdueMillis": census.earliest_alarm.map_or(0, |at| now.since(at)),
         },
-        "turns": { "alive": standing.turns },
+        "turns": { "alive": status.turns },
         "outbox": {
             "active": outbox.active,
             "inFlight": outbox.in_flight,

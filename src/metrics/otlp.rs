@@ -92,7 +92,7 @@ impl Sink for Collected {
             sum: Some(snapshot.sum as f64 / snapshot.per_unit),
             bucket_counts: snapshot.counts.clone(),
             explicit_bounds: snapshot.limits.iter().map(|limit| *limit as f64 / snapshot.per_unit).collect(),
-            exemplars: snapshot.exemplars.iter().flatten().map(stands_for).collect(),
+            exemplars: snapshot.exemplars.iter().flatten().map(exemplar).collect(),
             ..HistogramDataPoint::default()
         });
     }
@@ -123,7 +123,7 @@ fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
     told.chain(scheme).map(attribute).collect()
 }
 
-fn stands_for(exemplar: &Exemplar) -> OtlpExemplar {
+fn exemplar(exemplar: &Exemplar) -> OtlpExemplar {
     OtlpExemplar {
         time_unix_nano: exemplar.at.0 * 1_000_000,
         span_id: exemplar.span_id.to_vec(),

@@ -51,7 +51,7 @@ impl Page {
         self.out
     }
 
-    fn stands_for(&mut self, exemplar: &Exemplar) {
+    fn exemplar(&mut self, exemplar: &Exemplar) {
         let trace = Hex(&exemplar.trace_id);
         let span = Hex(&exemplar.span_id);
         let at = exemplar.at.0 as f64 / 1e3;
@@ -109,7 +109,7 @@ impl Sink for Page {
             }
             let _ = write!(self.out, " {cumulated}");
             if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, snapshot.exemplars.get(bucket)) {
-                self.stands_for(exemplar);
+                self.exemplar(exemplar);
             }
             self.out.push('\n');
         }

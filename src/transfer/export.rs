@@ -12,7 +12,7 @@ use actors::workspace::address_of;
 use bytes::Bytes;
 
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION, sum_of};
-use super::listing::{InstallationDigest, Listing, standing};
+use super::listing::{InstallationDigest, Listing, fingerprint_of};
 use super::promises;
 use super::{ExistingExport, RETRY_TIMEOUT, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
@@ -41,12 +41,17 @@ pub(super) struct Out<W> {
     pub(super) hasher: blake3::Hasher,
     pub(super) done: Exported,
     /// The written part of the installation.
-    pub(super) said: InstallationDigest,
+    pub(super) installation: InstallationDigest,
 }
 
 impl<W: Write> Out<W> {
     pub(super) fn new(to: W) -> Self {
-        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), said: InstallationDigest::default() }
+        Self {
+            to,
+            hasher: blake3::Hasher::new(),
+            done: Exported::default(),
+            installation: InstallationDigest::default(),
+        }
     }
 
     pub(super) fn line(&mut self, line: &Line) -> Result<(), TransferError> {
@@ -54,7 +59,7 @@ impl<W: Write> Out<W> {
         text.push(b'\n');
         self.to.write_all(&text)?;
         self.count(&text);
-        self.said.note(line)
+        self.installation.note(line)
     }
 
     pub(super) fn count(&mut self, text: &[u8]) {
@@ -288,7 +293,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
         return Err(TransferError::Moved(entity));
     }
     steps.step.alarm = loaded.alarm.map(|at| at.0);
-    steps.step.standing = Some(standing(&loaded));
+    steps.step.standing = Some(fingerprint_of(&loaded));
     steps.end()?;
     Ok(true)
 }

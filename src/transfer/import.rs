@@ -116,7 +116,7 @@ async fn read(
             Line::Commit(step) => {
                 let id = commit_id(&text);
                 // A missing worker has failed; its error is reported at the end.
-                if !workers.hand(step, id, began, number + 1).await {
+                if !workers.dispatch(step, id, began, number + 1).await {
                     return Ok(Imported::default());
                 }
             }
@@ -151,30 +151,31 @@ struct Work {
 
 /// Tasks that each write some of the entities, every entity in the order of its lines.
 struct Workers {
-    hands: Vec<mpsc::Sender<Work>>,
+    /// The queue of each.
+    workers: Vec<mpsc::Sender<Work>>,
     tasks: JoinSet<Result<Imported, TransferError>>,
 }
 
 impl Workers {
     fn start(store: &Arc<dyn Store>) -> Self {
         let mut tasks = JoinSet::new();
-        let hands = (0..WORKERS).map(|_| {
-            let (hand, work) = mpsc::channel(LINES_PER_WORKER);
+        let workers = (0..WORKERS).map(|_| {
+            let (worker, work) = mpsc::channel(LINES_PER_WORKER);
             tasks.spawn(write(Arc::clone(store), work));
-            hand
+            worker
         });
-        Self { hands: hands.collect(), tasks }
+        Self { workers: workers.collect(), tasks }
     }
 
     /// Passes a line to its worker; `false` if that is gone.
-    async fn hand(&mut self, step: Step, id: CommitId, at: Millis, line: u64) -> bool {
+    async fn dispatch(&mut self, step: Step, id: CommitId, at: Millis, line: u64) -> bool {
         let name = blake3::hash(&step.entity.0.to_bytes());
-        let worker = &self.hands[usize::from(name.as_bytes()[0]) % WORKERS];
+        let worker = &self.workers[usize::from(name.as_bytes()[0]) % WORKERS];
         worker.send(Work { step, id, at, line }).await.is_ok()
     }
 
     async fn end(mut self) -> Result<Imported, TransferError> {
-        self.hands.clear();
+        self.workers.clear();
         let mut done = Imported::default();
         let mut failed = None;
         while let Some(ended) = self.tasks.join_next().await {
@@ -192,7 +193,7 @@ impl Workers {
 }
 
 /// The head of the entity that a worker is importing.
-struct Standing {
+struct Progress {
     entity: EntityKey,
     /// The head after the lines so far.
     head: Option<Head>,
@@ -202,26 +203,26 @@ struct Standing {
 
 async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<Imported, TransferError> {
     let mut done = Imported::default();
-    let mut standing: Option<Standing> = None;
+    let mut unfinished: Option<Progress> = None;
     while let Some(Work { step, id, at, line }) = work.recv().await {
         let malformed = |what: &str| TransferError::Malformed { line, what: what.to_owned() };
         let entity = step.entity.0;
         let last = step.last;
-        let mut at_hand = match standing.take() {
-            Some(standing) if standing.entity == entity => standing,
+        let mut progress = match unfinished.take() {
+            Some(progress) if progress.entity == entity => progress,
             Some(_) => return Err(malformed("an entity ends before its last line")),
             None => {
                 let loaded = retry_transient(RETRY_TIMEOUT, || store.load(entity, ReadLevel::Settled)).await?;
-                Standing { entity, head: None, found: loaded.map(|loaded| loaded.head) }
+                Progress { entity, head: None, found: loaded.map(|loaded| loaded.head) }
             }
         };
-        let before = at_hand.head.map_or(0, |head| head.commit);
+        let before = progress.head.map_or(0, |head| head.commit);
         if step.number != before + 1 {
             return Err(malformed("an entity's lines are out of order"));
         }
-        let commit = commit(step, id, at, at_hand.head).ok_or_else(|| malformed("a hash has the wrong length"))?;
+        let commit = commit(step, id, at, progress.head).ok_or_else(|| malformed("a hash has the wrong length"))?;
         let next = commit.next_head();
-        let has = at_hand.found.map_or(0, |head| head.commit);
+        let has = progress.found.map_or(0, |head| head.commit);
         if next.commit < has {
             done.skipped += 1;
         } else {
@@ -229,9 +230,9 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
             send(&*store, commit).await?;
             if next.commit == has { done.skipped += 1 } else { done.commits += 1 }
         }
-        at_hand.head = Some(next);
+        progress.head = Some(next);
         if !last {
-            standing = Some(at_hand);
+            unfinished = Some(progress);
             continue;
         }
         if has > next.commit {

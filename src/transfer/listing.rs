@@ -68,7 +68,7 @@ impl<'a> Listing<'a> {
 }
 
 /// A hash that changes with every commit of the entity.
-pub(super) fn standing(loaded: &Loaded) -> Blob {
+pub(super) fn fingerprint_of(loaded: &Loaded) -> Blob {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&loaded.head.seq.to_le_bytes()).update(&loaded.head.commit.to_le_bytes());
     // A restored store that diverged since has the same number of commits at some time, but not the same ones.

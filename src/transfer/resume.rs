@@ -17,7 +17,7 @@ use futures_util::future::try_join_all;
 use super::export::{Exported, Out, entities, export, installation};
 use super::import::LINE_BYTES;
 use super::line::{Blob, FORMAT, Line, Name, VERSION, sum_of};
-use super::listing::{InstallationDigest, Listing, standing};
+use super::listing::{InstallationDigest, Listing, fingerprint_of};
 use super::{ExistingExport, Moved, RETRY_TIMEOUT, TransferError};
 
 /// A bound above the length of an export's last line.
@@ -174,7 +174,7 @@ impl ExportScan<'_> {
                 return Ok(true);
             }
             self.all.count(&text);
-            self.check.said.note(&line)?;
+            self.check.installation.note(&line)?;
             let Line::Commit(mut step) = line else { continue };
             step.sum_up(&mut self.of_entity).map_err(io::Error::from)?;
             if step.last {
@@ -201,7 +201,7 @@ struct Check<'a> {
     /// The entities behind those in the file.
     listing: Listing<'a>,
     /// The file's content about the installation, which all comes before the first entity.
-    said: InstallationDigest,
+    installation: InstallationDigest,
     is_installation_compared: bool,
     /// Entities in both, with their recorded heads; not compared yet.
     waiting: Vec<(EntityKey, Option<Blob>)>,
@@ -214,13 +214,13 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(store: &'a dyn Inventory, workspace: Option<&'a str>) -> Self {
         let listing = Listing::new(store, workspace);
-        let said = InstallationDigest::default();
+        let installation = InstallationDigest::default();
         let waiting = Vec::new();
         Self {
             store,
             workspace,
             listing,
-            said,
+            installation,
             is_installation_compared: false,
             waiting,
             workspaces: None,
@@ -229,14 +229,14 @@ impl<'a> Check<'a> {
     }
 
     /// The file has this entity next.
-    async fn entity(&mut self, entity: EntityKey, stood: Option<Blob>) -> Result<(), TransferError> {
+    async fn entity(&mut self, entity: EntityKey, fingerprint: Option<Blob>) -> Result<(), TransferError> {
         self.installation().await?;
         let is_next = match entity.kind {
             Kind::Workspace => self.is_next_workspace(entity).await?,
             _ => self.is_next(entity).await?,
         };
         if is_next {
-            self.waiting.push((entity, stood));
+            self.waiting.push((entity, fingerprint));
         }
         if self.waiting.len() < MAX_COMPARED_TOGETHER { Ok(()) } else { self.compare().await }
     }
@@ -257,7 +257,7 @@ impl<'a> Check<'a> {
             let mut now = Out::new(io::sink());
             installation(self.store, self.workspace, &mut now).await?;
             self.is_installation_compared = true;
-            self.moved = (!now.said.is_still(&self.said)).then_some(Moved::Installation);
+            self.moved = (!now.installation.is_still(&self.installation)).then_some(Moved::Installation);
         }
         Ok(())
     }
@@ -317,7 +317,8 @@ impl<'a> Check<'a> {
             .map(|(entity, _)| retry_transient(RETRY_TIMEOUT, || store.load(*entity, ReadLevel::Settled)));
         let loaded = try_join_all(loads).await?;
         let both = waiting.iter().zip(loaded);
-        let other = both.into_iter().find(|((_, stood), loaded)| loaded.as_ref().map(standing) != *stood);
+        let other =
+            both.into_iter().find(|((_, fingerprint), loaded)| loaded.as_ref().map(fingerprint_of) != *fingerprint);
         self.moved = other.map(|((entity, _), _)| Moved::Written(*entity));
         Ok(())
     }

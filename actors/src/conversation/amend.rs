@@ -227,8 +227,8 @@ pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut 
     }
     let now = writing.context.now;
     // The votes so far contain what people wrote.
-    let standing = requested.standing(after, now).redacted();
-    let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };
+    let current = requested.state_at(after, now).redacted();
+    let state = if current.status == ReviewStatus::Pending { current.cancelled(now) } else { current };
     review::end(&requested, after, state, None, writing);
     Ok(())
 }

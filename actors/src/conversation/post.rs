@@ -316,9 +316,9 @@ impl Posting<'_> {
         let superseded_by = self.messages.last().map(|message| message.id);
         let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.reads)? };
         if let Some(requested) = review::requested_review(id.number, self.writing.reads)? {
-            let standing = requested.standing(&overlay, self.writing.context.now);
-            if standing.status == ReviewStatus::Pending {
-                let cancelled = standing.cancelled(self.writing.context.now);
+            let current = requested.state_at(&overlay, self.writing.context.now);
+            if current.status == ReviewStatus::Pending {
+                let cancelled = current.cancelled(self.writing.context.now);
                 review::end(&requested, &mut overlay, cancelled, None, &mut self.writing);
             }
         }

@@ -75,7 +75,7 @@ fn weight(rows: &[RowWrite]) -> usize {
 fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(requested) = requested_review(seq, writing.reads)? else { return Ok(()) };
     let mut overlay = overlay_of(seq, writing.reads)?;
-    let state = requested.standing(&overlay, writing.context.now);
+    let state = requested.state_at(&overlay, writing.context.now);
     // It was requested hours ago, and nobody has ended it: its effects belong to the trace of its request.
     end(&requested, &mut overlay, state, requested.trace, writing);
     writing.overlay(seq, &overlay);
@@ -101,8 +101,8 @@ pub(super) struct RequestedReview {
 
 impl RequestedReview {
     /// Its state at `now`, by the overlay of its message.
-    pub(super) fn standing(&self, overlay: &Overlay, now: Millis) -> ReviewState {
-        standing(&self.review, overlay.review.as_ref(), now)
+    pub(super) fn state_at(&self, overlay: &Overlay, now: Millis) -> ReviewState {
+        state_at(&self.review, overlay.review.as_ref(), now)
     }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn end(
 
 /// The state of a review at `now`, whether or not its expiry was announced already.
 #[must_use]
-pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
+pub fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
     if let Some(stored) = stored.filter(|stored| stored.status != ReviewStatus::Pending || now < review.expires_at) {
         return stored.clone();
     }
@@ -186,7 +186,7 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
 #[must_use]
 pub fn at_present(review: Option<&Review>, overlay: Overlay, now: Millis) -> Overlay {
     match review.filter(|review| now >= review.expires_at) {
-        Some(review) => Overlay { review: Some(standing(review, overlay.review.as_ref(), now)), ..overlay },
+        Some(review) => Overlay { review: Some(state_at(review, overlay.review.as_ref(), now)), ..overlay },
         None => overlay,
     }
 }
@@ -245,7 +245,7 @@ impl Response {
 struct OpenReview {
     requested: RequestedReview,
     overlay: Overlay,
-    standing: ReviewState,
+    current: ReviewState,
 }
 
 /// The review of `message`, if anything can still be decided about it.
@@ -259,21 +259,21 @@ fn open_review(state: &State, message: MessageId, writing: &Writing<'_>) -> Resu
     let requested = requested_review(message.number, writing.reads)?.filter(|requested| requested.message == message);
     let requested = requested.ok_or(Rejection::ReviewNotFound)?;
     let overlay = overlay_of(message.number, writing.reads)?;
-    let standing = requested.standing(&overlay, writing.context.now);
-    match standing.status {
-        ReviewStatus::Pending => Ok(OpenReview { requested, overlay, standing }),
+    let current = requested.state_at(&overlay, writing.context.now);
+    match current.status {
+        ReviewStatus::Pending => Ok(OpenReview { requested, overlay, current }),
         // An answer after the deadline is too late, whatever the default is.
-        ReviewStatus::Completed if standing.completed_at >= Some(requested.review.expires_at) => {
-            Err(Rejection::ReviewExpired(Box::new(standing)).into())
+        ReviewStatus::Completed if current.completed_at >= Some(requested.review.expires_at) => {
+            Err(Rejection::ReviewExpired(Box::new(current)).into())
         }
-        ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing)).into()),
-        ReviewStatus::Completed | ReviewStatus::Cancelled => Err(Rejection::ReviewOver(Box::new(standing)).into()),
+        ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(current)).into()),
+        ReviewStatus::Completed | ReviewStatus::Cancelled => Err(Rejection::ReviewOver(Box::new(current)).into()),
     }
 }
 
 /// The first decision wins; where several must agree, it is a vote.
 pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> Decided {
-    let OpenReview { requested, overlay, standing: mut after } = open_review(state, given.message, &writing)?;
+    let OpenReview { requested, overlay, current: mut after } = open_review(state, given.message, &writing)?;
     let now = writing.context.now;
     let mut needed = 1;
     if let Some(quorum) = &requested.review.quorum {
@@ -314,8 +314,8 @@ fn check_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Result<(), R
 
 /// A review is taken back.
 pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) -> Decided {
-    let OpenReview { requested, overlay, standing } = open_review(state, cancel.message, &writing)?;
-    let after = standing.cancelled(writing.context.now);
+    let OpenReview { requested, overlay, current } = open_review(state, cancel.message, &writing)?;
+    let after = current.cancelled(writing.context.now);
     Ok(ended(&requested, overlay, after, writing))
 }
 

@@ -71,7 +71,7 @@ pub struct Mailbox {
 
 impl Node {
     /// The numbers that are available at once.
-    pub fn standing(&self) -> NodeStatus {
+    pub fn status(&self) -> NodeStatus {
         let at = self.now();
         let outbox = self.outbox();
         let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
@@ -85,7 +85,7 @@ impl Node {
             outbox: OutboxStatus {
                 active: outbox.active(),
                 in_flight: outbox.in_flight(),
-                open_circuits: outbox.paused_receivers(),
+                open_circuits: outbox.open_circuits(),
                 oldest_millis: outbox.oldest(at),
                 untried_millis: outbox.oldest_untried(at),
             },

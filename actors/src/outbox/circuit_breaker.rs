@@ -52,7 +52,7 @@ pub(crate) fn channel_key(workspace: Address, channel: &str) -> BreakerKey {
 #[derive(Debug, Default)]
 pub(crate) struct CircuitBreakers {
     breakers: DashMap<BreakerKey, Arc<CircuitBreaker>>,
-    tripped: AtomicUsize,
+    open_circuits: AtomicUsize,
 }
 
 impl CircuitBreakers {
@@ -78,15 +78,15 @@ impl CircuitBreakers {
         }
     }
 
-    /// How many are tripped.
-    pub(crate) fn tripped(&self) -> usize {
-        self.tripped.load(Ordering::Relaxed)
+    /// How many are tripped, as of the last sweep.
+    pub(crate) fn open_circuits(&self) -> usize {
+        self.open_circuits.load(Ordering::Relaxed)
     }
 
     /// Drops the breakers of healthy receivers without attempts.
     pub(crate) fn sweep(&self) {
         self.breakers.retain(|_, breaker| !breaker.is_idle() || !breaker.is_well());
-        self.tripped
+        self.open_circuits
             .store(self.breakers.iter().filter(|breaker| breaker.lock().tripped.is_some()).count(), Ordering::Relaxed);
     }
 }

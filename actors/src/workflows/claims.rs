@@ -108,8 +108,8 @@ impl Claiming {
         if state.is_some() {
             return Ok(Decision::Elsewhere(conversation::Reply::Nothing));
         }
-        let standing = reads.stored::<Claim>(CLAIMS, self.row())?;
-        let number = match standing {
+        let current = reads.stored::<Claim>(CLAIMS, self.row())?;
+        let number = match current {
             None => 1,
             Some(claim) if self.over == Some(claim.number) => claim.number + 1,
             Some(claim) => return Ok(Decision::Elsewhere(conversation::Reply::Claimed(claim))),
@@ -178,7 +178,7 @@ impl Claimer<'_> {
     async fn claim(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         let mut over = lost;
         while *round < MAX_ROUNDS {
-            let claim = self.standing(over).await?;
+            let claim = self.current_claim(over).await?;
             let ours = claim.fingerprint == self.key.fingerprint && claim.target == self.target;
             if ours && lost.is_none_or(|lost| claim.number > lost) {
                 return Ok(claim.number);
@@ -192,7 +192,7 @@ impl Claimer<'_> {
     }
 
     /// The current claim of the key, after this request has tried to claim it.
-    async fn standing(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
+    async fn current_claim(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..MAX_LIVES {
             let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::codec;
-use crate::conversation::review::standing;
+use crate::conversation::review::state_at;
 use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
 use crate::directory::{CommandContext, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
@@ -160,7 +160,7 @@ async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Re
     let Some(review) = found.and_then(|message| message.content.review.clone()) else { return Ok(None) };
     let overlay = node.overlay(entity, message.number).await?;
     let stored = overlay.as_ref().and_then(|overlay| overlay.review.as_ref());
-    Ok(Some(standing(&review, stored, node.now())))
+    Ok(Some(state_at(&review, stored, node.now())))
 }
 
 /// The idempotency key of a call's review: the same however often the call is resumed.

@@ -184,10 +184,10 @@ async fn a_turn_that_is_cancelled_in_another_process_is_stopped_here() {
     let e = entity(1);
     nodes[0].conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(2)).await;
-    assert_eq!((puppets[0].asked(), nodes[0].standing().turns), (1, 1));
+    assert_eq!((puppets[0].asked(), nodes[0].status().turns), (1, 1));
     nodes[1].conversation(e, CancelTurn { number: 1 }, CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(15)).await;
-    assert_eq!(nodes[0].standing().turns, 0);
+    assert_eq!(nodes[0].status().turns, 0);
 }
 
 #[tokio::test(start_paused = true)]

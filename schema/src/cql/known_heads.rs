@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_that_is_used_stays_known_and_others_are_forgotten() {
+    fn a_used_head_stays_known_and_others_are_forgotten() {
         let known_heads = KnownHeads::default();
         let entity = |n: usize| {
             let mut id = [0; 10];
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_standing_stays_known_until_the_next_commit() {
+    fn a_settled_head_stays_known_until_the_next_commit() {
         let known_heads = KnownHeads::default();
         let entity = EntityKey::INSTALLATION;
         known_heads.note(entity, KnownHead { projected: true, settled: true, ..known_head(5, 3) });

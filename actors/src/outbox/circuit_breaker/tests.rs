@@ -372,5 +372,5 @@ fn breakers_of_receivers_that_are_well_are_forgotten() {
         pass(&breakers.of([4; 16]), NOW).end(Health::Down, NOW);
     }
     breakers.sweep();
-    assert_eq!(breakers.tripped(), 1);
+    assert_eq!(breakers.open_circuits(), 1);
 }

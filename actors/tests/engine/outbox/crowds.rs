@@ -84,7 +84,7 @@ async fn a_crowd_that_waits_for_a_dead_receiver_costs_others_nothing() {
         most = (most.0.max(fixture.node.outbox().active()), most.1.max(fixture.node.outbox().in_flight()));
     }
     assert!(most.0 <= limits::BREAKER_WAITING + 64 && most.1 <= limits::BREAKER_FIRST, "{most:?}");
-    assert_eq!(fixture.node.outbox().paused_receivers(), 1);
+    assert_eq!(fixture.node.outbox().open_circuits(), 1);
     // Many deliveries wait; a receiver of other events gets its own at once.
     fixture.endpoint(2, |_| {}).await;
     let mut latest = 0;

@@ -49,7 +49,7 @@ async fn hanging_urls_keep_no_other_of_their_host_waiting_for_long() {
         let pending = fixture.pending().await;
         assert_eq!(pending.len(), hanging);
         assert!(pending.iter().all(|standing| !standing.attempts.is_empty()));
-        assert_eq!(fixture.node.outbox().paused_receivers(), 1);
+        assert_eq!(fixture.node.outbox().open_circuits(), 1);
         assert!(fixture.node.outbox().in_flight() <= 1, "{}", fixture.node.outbox().in_flight());
     }
 }
@@ -91,7 +91,7 @@ async fn many_messages_to_one_url_that_hangs_keep_no_other_at_its_host_waiting()
     settle().await;
     assert_eq!(fixture.sink.taken(&url("ok0")).len(), 1);
     sleep(secs(300)).await;
-    assert_eq!(fixture.node.outbox().paused_receivers(), 1);
+    assert_eq!(fixture.node.outbox().open_circuits(), 1);
     hooked(&fixture, "ok1", Mood::Answer(200)).await;
     settle().await;
     assert_eq!(fixture.sink.taken(&url("ok1")).len(), 1);

@@ -133,7 +133,7 @@ impl ContactExchange<'_> {
         if budget.is_zero() {
             return Ok(Err((CapacityRefusal::TimeOver, Duration::ZERO)));
         }
-        let queues = app.lines();
+        let queues = app.wait_queues();
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
         let queue = self.generation(1);
         let permits = || {
