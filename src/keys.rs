@@ -1,4 +1,6 @@
 //! API keys as rows of the installation: by their hash, for authentication, and by workspace and id, for lists.
+//!
+//! Unless a function says otherwise, it fails with a `StoreError` if the store, or the stored data, cannot be read.
 
 use std::sync::Arc;
 
@@ -56,18 +58,12 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
 }
 
 /// The key with this hash.
-///
-/// # Errors
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, StoreError> {
     let known = node.configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..HASH_PREFIX_BYTES]).await?;
     Ok(known.filter(|known| Pepper::same(hash, &known.hash)))
 }
 
 /// The key that a row of the list by id refers to; `None` if it was revoked meanwhile.
-///
-/// # Errors
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
     let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".into()))?;
     let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;
@@ -76,9 +72,6 @@ pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>,
 
 /// The key with this id, in any workspace. The search may read all ids, since they are ordered by workspace: only for
 /// operators of the whole installation.
-///
-/// # Errors
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn of_any_workspace(node: &Node, id: KeyId) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
     let id = id.to_bytes();
     let mut pages = node.pages(EntityKey::INSTALLATION, KEYS_BY_ID, KeyRange::default(), IDS_AT_ONCE);

@@ -2,6 +2,8 @@
 //!
 //! A search reads and ranks all memories of its subject; there is no index that could lag. Missing vectors are computed
 //! in the background, so the first search is answered by words alone.
+//!
+//! Unless a function says otherwise, it fails with a `StoreError` if the store, or the stored data, cannot be read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,10 +98,6 @@ pub(crate) fn subject_of(state: &conversation::State) -> Option<Subject> {
 }
 
 /// The memories that match `query`, the best first, each with its score: only the order has a meaning.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn search(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -113,10 +111,6 @@ pub async fn search(
 }
 
 /// All memories of a subject, in order of creation.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn all(node: &Node, entity: EntityKey, subject: &Subject) -> Result<Vec<Memory>, StoreError> {
     let state = node.state::<Memories>(entity).await?;
     if !state.is_some_and(|state: State| state.subject == *subject && !state.erased) {

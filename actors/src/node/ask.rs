@@ -1,4 +1,5 @@
-//! Sending commands to a node's entities.
+//! Sending commands to a node's entities. A function fails as [`Directory::ask`](crate::directory::Directory::ask),
+//! unless it says otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Sends a command to a conversation.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn conversation<R: Request<Conversation>>(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -40,10 +37,6 @@ impl Node {
     }
 
     /// Sends a command to a contact.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn contact<R: Request<Contact>>(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -56,10 +49,6 @@ impl Node {
     }
 
     /// Sends a command to a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn attachment<R: Request<Attachment>>(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -71,10 +60,6 @@ impl Node {
     }
 
     /// Sends a command to a subject's memories.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn memories<R: Request<Memories>>(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -87,10 +72,6 @@ impl Node {
 
     /// Sends a command to the configuration of a workspace or of the installation. A change of rows that other
     /// processes may have cached is answered once none of them uses the old rows.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn registry(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -107,10 +88,6 @@ impl Node {
 
     /// Changes or reads configuration, like [`registry`](Self::registry), but returns as soon as the change is stored.
     /// A caller that answers a client awaits [`known_everywhere`](Self::known_everywhere) first.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn registry_stored(
         self: &Arc<Self>,
         entity: EntityKey,

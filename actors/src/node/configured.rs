@@ -1,4 +1,6 @@
 //! Reading configured resources by id; each is decoded once.
+//!
+//! Unless a function says otherwise, it fails with a `StoreError` if the store, or the stored data, cannot be read.
 
 use std::sync::Arc;
 
@@ -13,29 +15,17 @@ use crate::workspace::Workspace;
 
 impl Node {
     /// A workspace of the installation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn workspace(&self, id: &str) -> Result<Option<Arc<Workspace>>, StoreError> {
         self.configured(EntityKey::INSTALLATION, WORKSPACES, id.as_bytes()).await
     }
 
     /// A channel of a workspace.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn channel(&self, workspace: Address, id: &str) -> Result<Option<Arc<Channel>>, StoreError> {
         self.configured(EntityKey::workspace(workspace), CHANNELS, id.as_bytes()).await
     }
 
     /// The current channel of a contact's conversation; `None`: it was deleted, even if another one has its id, or the
     /// conversation is no contact's.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn api_channel(
         &self,
         conversation: EntityKey,
@@ -47,19 +37,11 @@ impl Node {
     }
 
     /// An agent of a workspace.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn agent(&self, workspace: Address, id: &str) -> Result<Option<Arc<Agent>>, StoreError> {
         self.configured(EntityKey::workspace(workspace), AGENTS, id.as_bytes()).await
     }
 
     /// A row of configuration, decoded once.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,

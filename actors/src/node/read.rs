@@ -1,4 +1,6 @@
 //! Reads from the store that need no actor.
+//!
+//! Unless a function says otherwise, it fails with a `StoreError` if the store, or the stored data, cannot be read.
 
 use std::sync::Arc;
 
@@ -27,10 +29,6 @@ use crate::usage::{Day, Used};
 const EVENTS_PER_PAGE: usize = 64;
 
 /// The state of an entity in `store`: for tools that read a store without a running [`Node`].
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn stored_state<M: Machine>(store: &dyn Store, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
     state_of::<M>(store.load(entity, ReadLevel::Acknowledged).await?)
 }
@@ -78,46 +76,26 @@ pub(crate) type StoredOverlay = (u64, Result<Overlay, StoreError>);
 
 impl Node {
     /// The stored state of an entity.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         stored_state::<M>(self.store.as_ref(), entity).await
     }
 
     /// The state of an entity, settled: every later read shows all writes that led to it.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn settled_state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         state_of::<M>(self.store.load(entity, ReadLevel::Settled).await?)
     }
 
     /// The origin of a conversation; `None`: there is no such conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.origin))
     }
 
     /// The id of a conversation from its beginning; `None`: there is no such conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn conversation_id(&self, conversation: EntityKey) -> Result<Option<ConversationId>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.id))
     }
 
     /// When a conversation began; `None`: there is no such conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn created_at(&self, conversation: EntityKey) -> Result<Option<Millis>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.created_at))
     }
@@ -131,10 +109,6 @@ impl Node {
     }
 
     /// Up to `limit` events of a range of an entity's log.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn events<M: Machine>(
         &self,
         entity: EntityKey,
@@ -146,10 +120,6 @@ impl Node {
     }
 
     /// What `pick` finds in the newest of an entity's events up to `upto` in which it finds anything; `None`: in none.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn find_back<M: Machine, T>(
         &self,
         entity: EntityKey,
@@ -170,10 +140,6 @@ impl Node {
 
     /// The first events of such a range of an entity's log: up to `limit`, of up to `bytes` in the store, and at least
     /// one if there are any.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn stretch<M: Machine>(
         &self,
         entity: EntityKey,
@@ -226,19 +192,11 @@ impl Node {
     }
 
     /// The changes of one message since it was accepted; `None`: there are none.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn overlay(&self, entity: EntityKey, seq: u64) -> Result<Option<Overlay>, StoreError> {
         self.stored(entity, OVERLAYS, number_key(seq)).await
     }
 
     /// The changes of the messages in a range.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn overlays(&self, entity: EntityKey, range: SeqRange) -> Result<Vec<(u64, Overlay)>, StoreError> {
         let overlays = self.stored_overlays(entity, range).await?;
         overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
@@ -267,58 +225,34 @@ impl Node {
     }
 
     /// The changes of one message as the first answer to this idempotency key showed them, if they were stored.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn shown(&self, entity: EntityKey, seq: u64, key: KeyHash) -> Result<Option<Overlay>, StoreError> {
         let row = self.newest_under(entity, REPLAYS, replay_key(seq, key)).await?;
         row.map(|bytes| codec::decode(&bytes)).transpose()
     }
 
     /// The details of a conversation; none if there is no such conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn details(&self, entity: EntityKey) -> Result<Details, StoreError> {
         Ok(self.stored(entity, DETAILS, Bytes::new()).await?.unwrap_or_default())
     }
 
     /// The message of this conversation that has the file with this address.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn attached_by(&self, entity: EntityKey, file: Address) -> Result<Option<MessageId>, StoreError> {
         let claim: Option<Claim> = self.stored(entity, ATTACHED, file_key(file)).await?;
         Ok(claim.and_then(|claim| claim.message))
     }
 
     /// A memory, by its number.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn memory(&self, entity: EntityKey, number: u64) -> Result<Option<Memory>, StoreError> {
         self.stored(entity, MEMORIES, number_key(number)).await
     }
 
     /// A turn of a conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
         self.stored(entity, TURNS, number_key(number)).await
     }
 
     /// The number of the turn that an idempotency key requested while another turn ran, and the newest message at that
     /// time, if it was recorded.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn asked_turn(&self, entity: EntityKey, key: KeyHash) -> Result<Option<(u64, Option<u64>)>, StoreError> {
         let row = self.newest_under(entity, REQUESTED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
         Ok(row.as_deref().and_then(parse_requested_turn))
@@ -335,19 +269,11 @@ impl Node {
     }
 
     /// The calls of a turn, while some have no result.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
         Ok(self.stored(entity, CALLS, number_key(number)).await?.unwrap_or_default())
     }
 
     /// The decoded value of an entity's keyed row.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn stored<T>(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<T>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()>,
@@ -357,19 +283,11 @@ impl Node {
     }
 
     /// A keyed row of an entity.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
         self.store.row(entity, table, key).await
     }
 
     /// Keyed rows of an entity.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> Result<Vec<Row>, StoreError> {
         self.store.rows(entity, table, scan).await
     }
@@ -380,19 +298,11 @@ impl Node {
     }
 
     /// Entries of a workspace's list.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn view(&self, workspace: Address, view: View, scan: Scan) -> Result<Vec<Row>, StoreError> {
         self.store.view(workspace, view, scan).await
     }
 
     /// The effect of an idempotency key in an entity, if it had one and is still stored.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyedEffect>, StoreError> {
         let row = self.store.find_key(entity, key).await?;
         let row = row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS);
@@ -400,10 +310,6 @@ impl Node {
     }
 
     /// The usage of models in a workspace on a day, by agent.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
         self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
     }

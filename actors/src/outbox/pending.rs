@@ -1,5 +1,7 @@
 //! Deliveries as clients see them: ended ones, which are stored, and pending ones, which follow from the log and the
 //! lanes.
+//!
+//! Unless a function says otherwise, it fails with a `StoreError` if the store, or the stored data, cannot be read.
 
 use std::sync::Arc;
 
@@ -113,10 +115,6 @@ pub struct Pending {
 }
 
 /// A delivery that has ended.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<DeliveryState>, StoreError> {
     let delivery: Option<Delivery> = node.stored(entity, DELIVERIES, key.row()).await?;
     Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
@@ -143,10 +141,6 @@ pub async fn pending(
 }
 
 /// The pending deliveries of one event, by receiver. The event's id contains its log, so nothing else is read.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn pending_of_event(
     node: &Node,
     workspace: Address,
@@ -161,10 +155,6 @@ pub async fn pending_of_event(
 }
 
 /// The delivery with this id.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<DeliveryState>, StoreError> {
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
     let mut delivery = ended(node, entity, key).await?;
@@ -185,10 +175,6 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
 
 /// The state of a delivery when this idempotency key requested its retry; forgotten once
 /// [`RETRIES_KEPT`](super::state::RETRIES_KEPT) other keys have requested one.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn retried(
     node: &Node,
     entity: EntityKey,
