@@ -52,7 +52,7 @@ impl Drop for Wake {
 
 /// The near alarms of this node.
 #[derive(Debug)]
-pub struct Alarms {
+pub(crate) struct Alarms {
     near: Mutex<NearAlarms>,
     earlier: Notify,
     wakes: Arc<Semaphore>,

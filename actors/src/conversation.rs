@@ -32,7 +32,7 @@ mod outgoing;
 pub mod post;
 pub mod remember;
 mod requests;
-pub mod retry_rows;
+mod retry_rows;
 pub mod review;
 pub mod turn;
 pub mod update;

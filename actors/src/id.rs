@@ -419,8 +419,7 @@ item_id!(/// A turn of an agent: its conversation and which of its turns it is.
 item_id!(/// A memory: whose it is, and which of theirs.
     MemoryId, "mem_");
 
-/// The id of an event's delivery to a receiver: the parts of its key, in the order of
-/// [`ended_key`](crate::outbox::keys::ended_key).
+/// The id of an event's delivery to a receiver: its key in the list of those that have ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub [u8; 26]);
 

@@ -14,9 +14,9 @@
 //! holds every bound.
 
 pub mod agent;
-pub mod alarms;
+mod alarms;
 pub mod attachment;
-pub mod catalog;
+mod catalog;
 pub mod channel;
 pub mod clock;
 pub mod codec;
@@ -30,7 +30,7 @@ mod id_clock;
 pub mod key;
 pub mod limits;
 pub mod machine;
-pub mod members;
+mod members;
 pub mod memories;
 pub mod message;
 pub mod metrics;

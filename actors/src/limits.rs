@@ -140,7 +140,7 @@ pub const ALIVE_TURNS_OF_AGENT: usize = ALIVE_TURNS / 4;
 /// Workspaces whose endpoints are kept in memory; past it all are read again.
 pub(crate) const ENDPOINT_WORKSPACES: usize = 10_000;
 /// Logs being sent from at once in the node, each a task of about 3 KiB. Past it a log's alarm resumes it later.
-pub const COURIERS: usize = 8_192;
+pub(crate) const COURIERS: usize = 8_192;
 /// Lanes of one log worked on at once: as many receivers as one log usually has, and a burst of messages with webhooks.
 pub const COURIER_LANES: usize = 64;
 /// Bytes of one note of a log's sending progress, about: a sixth of the smallest commit limit of any store, since they

@@ -19,7 +19,8 @@ mod read_set;
 pub(crate) mod sim;
 
 pub use effects::{DueWork, Effects};
-pub use read_set::{MAX_ROWS_UNDER_PREFIX, Need, ReadSet, Undecided};
+pub(crate) use read_set::MAX_ROWS_UNDER_PREFIX;
+pub use read_set::{Need, ReadSet, Undecided};
 
 /// A fact of an entity's log.
 #[derive(Clone, Debug, PartialEq)]

@@ -260,7 +260,7 @@ impl Content {
 
     /// Its text; for a file without a caption, the file's name.
     #[must_use]
-    pub fn text_or_filename(&self) -> &str {
+    pub(crate) fn text_or_filename(&self) -> &str {
         let text = self.text.as_deref().filter(|text| !text.trim().is_empty());
         text.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
     }

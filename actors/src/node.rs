@@ -279,22 +279,10 @@ impl Node {
         self.turns.admit(workspace, agent)
     }
 
-    /// As many turns seem to be alive as may be.
+    /// As many turns seem to be alive as may be: of this agent, of its workspace, or of the node.
     #[cfg(any(test, feature = "test-support"))]
-    pub fn crowd(&self) {
-        self.turns.crowd();
-    }
-
-    /// As many turns of this agent seem to be alive as may be of one.
-    #[cfg(any(test, feature = "test-support"))]
-    pub fn crowd_agent(&self, workspace: Address, agent: &str) {
-        self.turns.crowd_agent(workspace, agent);
-    }
-
-    /// As many turns of this workspace seem to be alive as may be of one.
-    #[cfg(any(test, feature = "test-support"))]
-    pub fn crowd_workspace(&self, workspace: Address) {
-        self.turns.crowd_workspace(workspace);
+    pub fn crowd(&self, what: Crowded, workspace: Address, agent: &str) {
+        self.turns.crowd(what, workspace, agent);
     }
 
     /// The couriers that send events to receivers.

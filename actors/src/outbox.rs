@@ -215,7 +215,7 @@ impl Outboxes {
 
     /// The age in milliseconds of the oldest event that waits for its first attempt, and not because its receiver is
     /// paused. The age of events that could not be read yet is unknown, so the time since their courier began counts;
-    /// logs past [`COURIERS`](limits::COURIERS) do not count.
+    /// logs without one do not count.
     pub fn oldest_untried(&self, now: Millis) -> u64 {
         let since = self.couriers.iter().map(|signal| signal.untried_since.load(Ordering::Relaxed)).min();
         since.filter(|since| *since != u64::MAX).map_or(0, |since| now.since(Millis(since)))

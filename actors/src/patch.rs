@@ -48,7 +48,7 @@ impl<T> Patch<T> {
 impl<T: Clone> Patch<T> {
     /// The value after the change.
     #[must_use]
-    pub fn applied_to(&self, before: Option<&T>) -> Option<T> {
+    pub(crate) fn applied_to(&self, before: Option<&T>) -> Option<T> {
         match self {
             Self::Keep => before.cloned(),
             Self::Clear => None,

@@ -2,7 +2,7 @@
 //! of the installation.
 //!
 //! One entity holds them as keyed rows. A change names the rows that it expects, and is refused if they differ; the
-//! meaning of a change is the caller's. Reads do not use this entity: see [`catalog`](crate::catalog).
+//! meaning of a change is the caller's. Reads do not use this entity, but the catalog of a node.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

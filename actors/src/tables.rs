@@ -136,7 +136,7 @@ numbers! {
         REVIEWS = 4,
         /// Pending reviews by place and message id.
         PENDING_REVIEWS = 5,
-        /// Pending deliveries, by endpoint, entity and lane; see [`pending_key`](crate::outbox::keys::pending_key).
+        /// Pending deliveries, by endpoint, entity and lane.
         PENDING = 10,
         /// Deliveries that have ended, by id.
         ENDED = 11,

@@ -256,7 +256,7 @@ impl Traces {
 
     /// The root span of a new trace whose causes are found only while it runs: for an alarm. It is recorded if the
     /// tracer decides so, and otherwise as soon as it is [linked](Span::link) to a recorded cause.
-    pub fn root_ahead(&self, entropy: &Entropy, name: &'static str, kind: SpanKind) -> Span {
+    pub(crate) fn root_ahead(&self, entropy: &Entropy, name: &'static str, kind: SpanKind) -> Span {
         if !self.is_active() {
             return Span::default();
         }

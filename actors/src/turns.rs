@@ -97,29 +97,21 @@ impl Turns {
         if self.running() < limits::ALIVE_TURNS { Ok(()) } else { Err(Crowded::Node) }
     }
 
-    /// Takes all room of the node.
+    /// Takes all room that this agent, its workspace or the node has.
     #[cfg(any(test, feature = "test-support"))]
-    pub(crate) fn crowd(&self) {
-        let nobody = EntityKey::workspace(Address::default());
-        let over = tokio::spawn(std::future::ready(())).abort_handle();
-        for number in 0..limits::ALIVE_TURNS as u64 {
-            self.alive.insert((nobody, number), (1, over.clone()));
-        }
-    }
-
-    /// Takes all room that this agent has.
-    #[cfg(any(test, feature = "test-support"))]
-    pub(crate) fn crowd_agent(&self, workspace: Address, agent: &str) {
-        for _ in 0..limits::ALIVE_TURNS_OF_AGENT {
-            std::mem::forget(self.of_agents.count((workspace, agent.to_owned())));
-        }
-    }
-
-    /// Takes all room that this workspace has.
-    #[cfg(any(test, feature = "test-support"))]
-    pub(crate) fn crowd_workspace(&self, workspace: Address) {
-        for _ in 0..limits::ALIVE_TURNS_OF_WORKSPACE {
-            std::mem::forget(self.of_workspaces.count(workspace));
+    pub(crate) fn crowd(&self, what: Crowded, workspace: Address, agent: &str) {
+        match what {
+            Crowded::Agent => (0..limits::ALIVE_TURNS_OF_AGENT)
+                .for_each(|_| std::mem::forget(self.of_agents.count((workspace, agent.to_owned())))),
+            Crowded::Workspace => (0..limits::ALIVE_TURNS_OF_WORKSPACE)
+                .for_each(|_| std::mem::forget(self.of_workspaces.count(workspace))),
+            Crowded::Node => {
+                let nobody = EntityKey::workspace(Address::default());
+                let over = tokio::spawn(std::future::ready(())).abort_handle();
+                for number in 0..limits::ALIVE_TURNS as u64 {
+                    self.alive.insert((nobody, number), (1, over.clone()));
+                }
+            }
         }
     }
 

@@ -90,7 +90,7 @@ impl RetiredSecret {
 }
 
 /// Replaced secrets that may sign at the same time; if more are replaced within their time, the oldest end early.
-pub const RETIRED_KEPT: usize = 4;
+const RETIRED_KEPT: usize = 4;
 
 /// The most signatures of one request to a URL that several receivers share.
 pub const MAX_SIGNATURES: usize = 8;

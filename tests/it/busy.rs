@@ -1,5 +1,7 @@
 //! A contact's message while a turn runs, with a slow agent and Tokio's clock paused.
 
+use actors::turns::Crowded;
+use actors::workspace::address_of;
 use serde_json::{Value, json};
 
 use crate::support::live::OPENING;
@@ -203,7 +205,7 @@ async fn no_turn_begins_where_too_many_are_alive() {
     let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
     let start = |key: &str| app.post(&path).idempotency_key(key).json(json!({"agentId": "echo"}));
     let begun = start("begun").await.expect(202);
-    app.app.node().crowd();
+    app.app.node().crowd(Crowded::Node, address_of("default"), "echo");
     start("another").await.problem(503, "overloaded");
     send(&app, "one", "wait=0").await.problem(503, "overloaded");
     ask().await.problem(503, "overloaded");
@@ -219,7 +221,7 @@ async fn an_agent_of_which_too_many_turns_are_alive_takes_no_more_and_others_do(
     let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
     let start = |agent: &str| app.post(&path).idempotency_key(agent).json(json!({"agentId": agent}));
     let begun = start("echo").await.expect(202);
-    app.app.node().crowd_agent(actors::workspace::address_of("default"), "echo");
+    app.app.node().crowd(Crowded::Agent, address_of("default"), "echo");
     let refused = send(&app, "one", "wait=0").await;
     assert_eq!(refused.header("retry-after"), "5");
     refused.problem(429, "agent_backlog");
@@ -243,7 +245,7 @@ async fn a_workspace_with_too_many_turns_gets_429_and_others_go_on() {
     };
     let agent = json!({"id": "echo", "name": "e", "provider": "builtin", "builtin": {"behaviour": "echo"}});
     app.post("/api/v1/agents").header("x-workspace-id", "other").json(agent).await.expect(201);
-    app.app.node().crowd_workspace(actors::workspace::address_of("default"));
+    app.app.node().crowd(Crowded::Workspace, address_of("default"), "echo");
     let refused = start("default").await;
     assert_eq!(refused.header("retry-after"), "5");
     refused.problem(429, "rate_limited");

@@ -17,14 +17,14 @@ pub enum Need {
     Row(Table, Bytes),
     /// The first rows of a list, ascending: up to `limit` of them.
     First(Table, usize),
-    /// The rows of a list whose keys begin with this prefix, up to [`MAX_ROWS_UNDER_PREFIX`] of them.
+    /// The rows of a list whose keys begin with this prefix, up to 1,024 of them.
     Under(Table, Bytes),
     /// The event with this sequence.
     Event(u64),
 }
 
 /// The most rows under one prefix that a decision reads: one thing has few rows, and a commit could not take more.
-pub const MAX_ROWS_UNDER_PREFIX: usize = 1_024;
+pub(crate) const MAX_ROWS_UNDER_PREFIX: usize = 1_024;
 
 /// The data read for a batch of commands, overlaid with the batch's own writes.
 #[derive(Debug, Default)]

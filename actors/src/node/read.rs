@@ -258,8 +258,7 @@ impl Node {
         Ok(row.as_deref().and_then(parse_requested_turn))
     }
 
-    /// The newest row kept for a retry under `key`, which the row's time follows; see
-    /// [`retry_rows`](crate::conversation::retry_rows).
+    /// The newest row kept for a retry under `key`, which the row's time follows.
     async fn newest_under(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
         let newest = Scan::new(KeyRange::under(&key), Order::Desc, 1);
         match self.store.rows(entity, table, newest).await?.pop() {

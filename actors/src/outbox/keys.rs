@@ -43,7 +43,7 @@ impl DeliveryKey {
 
 /// The key of a workspace's list of ended deliveries: time of the event, entity, event, kind of entity, receiver.
 #[must_use]
-pub fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_KEY_BYTES] {
+pub(crate) fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_KEY_BYTES] {
     let mut out = [0; ENDED_KEY_BYTES];
     out[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
     out[6..16].copy_from_slice(&entity.id.0);
@@ -72,9 +72,9 @@ pub fn ended_of(event: EventId) -> [u8; 21] {
 }
 
 /// Length of an [`ended_key`].
-pub const ENDED_KEY_BYTES: usize = 26;
+pub(crate) const ENDED_KEY_BYTES: usize = 26;
 
-/// The inverse of [`ended_key`].
+/// The parts of the key of an ended delivery.
 #[must_use]
 pub fn parse_ended_key(workspace: Address, key: &[u8]) -> Option<(Millis, EntityKey, DeliveryKey)> {
     let key: &[u8; ENDED_KEY_BYTES] = key.try_into().ok()?;
@@ -96,8 +96,8 @@ pub struct PendingKey {
     pub lane: Option<Lane>,
 }
 
-/// The prefix of a [`pending_key`]: zeros for events that were not read, an endpoint's id for its lanes, ones for
-/// the lanes of others.
+/// The prefix of a pending delivery's key: zeros for events that were not read, an endpoint's id for its lanes, ones
+/// for the lanes of others.
 #[must_use]
 pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
     match lane.map(|lane| lane.receiver.endpoint()) {
@@ -109,7 +109,7 @@ pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
 
 /// The key of a workspace's list of pending deliveries.
 #[must_use]
-pub fn pending_key(pending: PendingKey) -> Bytes {
+pub(crate) fn pending_key(pending: PendingKey) -> Bytes {
     let mut out = Vec::with_capacity(53);
     out.extend_from_slice(&pending_prefix(pending.lane));
     out.push(pending.entity.kind as u8);
@@ -120,7 +120,7 @@ pub fn pending_key(pending: PendingKey) -> Bytes {
     out.into()
 }
 
-/// The inverse of [`pending_key`].
+/// The parts of the key of a pending delivery.
 #[must_use]
 pub fn parse_pending_key(workspace: Address, key: &[u8]) -> Option<PendingKey> {
     let (_, rest) = key.split_at_checked(16)?;

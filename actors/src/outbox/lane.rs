@@ -9,8 +9,8 @@ use crate::url::is_same;
 
 mod retry_requests;
 
+pub use retry_requests::RetryRequest;
 pub(super) use retry_requests::RetryRequests;
-pub use retry_requests::{RETRY_REQUESTS_KEPT, RetryRequest};
 
 /// The most attempts kept of one delivery. The schedule makes at most 16, or six more for a receiver whose
 /// `Retry-After` is short; if that or requested retries make more, the oldest are dropped.
@@ -171,13 +171,13 @@ impl Lane {
 
     /// The key of its time among the times of all lanes of an entity.
     #[must_use]
-    pub fn time_key(self, at: Millis) -> Bytes {
+    pub(crate) fn time_key(self, at: Millis) -> Bytes {
         [&at.0.to_be_bytes()[..], &self.key()].concat().into()
     }
 
     /// The inverse of [`Lane::time_key`].
     #[must_use]
-    pub fn parse_time_key(key: &[u8]) -> Option<(Millis, Self)> {
+    pub(crate) fn parse_time_key(key: &[u8]) -> Option<(Millis, Self)> {
         let (at, lane) = key.split_at_checked(8)?;
         Some((Millis(u64::from_be_bytes(at.try_into().ok()?)), Self::parse(lane)?))
     }
@@ -203,13 +203,13 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt that was not made, because the event has no receiver any more.
     #[must_use]
-    pub fn not_made(at: Millis, why: &str) -> Self {
+    pub(crate) fn not_made(at: Millis, why: &str) -> Self {
         Self { at, status: None, error: Some(why.to_owned()), duration_millis: 0 }
     }
 
     /// With this error, cut to the length that is kept.
     #[must_use]
-    pub fn with_error(self, error: Option<&str>) -> Self {
+    pub(crate) fn with_error(self, error: Option<&str>) -> Self {
         Self { error: error.map(|error| error.chars().take(ERROR_CHARS).collect()), ..self }
     }
 }
@@ -336,13 +336,13 @@ impl LaneRow {
 
     /// Whether this row of `lane` has an event whose retry was requested, whichever receiver it is for now.
     #[must_use]
-    pub fn is_again(&self, lane: Lane) -> bool {
+    pub(crate) fn is_again(&self, lane: Lane) -> bool {
         lane.again.is_some() && self.handed != Some(true)
     }
 
     /// Whether `later` equals this, except for newer events after it.
     #[must_use]
-    pub fn has_grown_to(&self, later: &Self) -> bool {
+    pub(crate) fn has_grown_to(&self, later: &Self) -> bool {
         self.until < later.until && *self == Self { until: self.until, ..later.clone() }
     }
 }

@@ -21,13 +21,14 @@ mod retry;
 mod retry_requests;
 mod settle;
 
-pub use retried::{RETRIES_KEPT, Retried};
+pub(crate) use retried::RETRIES_KEPT;
+pub use retried::Retried;
 pub use retry::{Retry, retry};
 pub use settle::{KEPT_MILLIS, settle};
 
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
-pub const LOST_SEND_CHECK_DELAY_MILLIS: u64 = 2_000;
+pub(crate) const LOST_SEND_CHECK_DELAY_MILLIS: u64 = 2_000;
 /// After this time the lanes are read again whose resume times cannot be read.
 const DAMAGED_MILLIS: u64 = 600_000;
 
@@ -59,13 +60,13 @@ pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Milli
 
 /// The progress of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneChange {
+pub(crate) struct LaneChange {
     /// The lane.
-    pub lane: Lane,
+    pub(crate) lane: Lane,
     /// Its row as it was read; `None`: it had none.
-    pub before: Option<LaneRow>,
+    pub(crate) before: Option<LaneRow>,
     /// Its new row; `None`: nothing waits any more.
-    pub after: Option<LaneRow>,
+    pub(crate) after: Option<LaneRow>,
 }
 
 impl LaneChange {
@@ -106,7 +107,7 @@ pub struct Settlement {
     /// Events before this one were read; those of them that could not be sent are in `lanes`.
     pub unread_from: u64,
     /// Lanes that have moved.
-    pub lanes: Vec<LaneChange>,
+    pub(crate) lanes: Vec<LaneChange>,
     /// Deliveries that have ended.
     pub ended: Vec<(DeliveryKey, Delivery)>,
 }

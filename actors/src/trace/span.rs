@@ -111,8 +111,7 @@ impl Span {
         }
     }
 
-    /// Links another cause, once, if that is recorded. A span that began [ahead of its
-    /// causes](super::Traces::root_ahead) is then recorded too.
+    /// Links another cause, once, if that is recorded. A span that began ahead of its causes is then recorded too.
     pub fn link(&mut self, cause: TraceContext) {
         let Some(open) = self.0.as_mut().filter(|_| cause.is_sampled()) else { return };
         if open.tracer.is_some() {

@@ -211,7 +211,7 @@ async fn i7_a_slow_agent_gets_no_more_than_its_share_of_turns() {
     cancelled.unwrap();
     settle().await;
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");
-    node.crowd();
+    node.crowd(Crowded::Node, WORKSPACE, "bot");
     assert_eq!(node.admits_turn(WORKSPACE, "another"), Err(Crowded::Node));
 }
 

@@ -7,7 +7,7 @@ use crate::clock::Millis;
 
 /// The most requests kept of one lane. Forgotten ones are for events before the newest requested one, so the lane sends
 /// those on the way to it.
-pub const RETRY_REQUESTS_KEPT: usize = 16;
+const RETRY_REQUESTS_KEPT: usize = 16;
 /// About how many bytes one adds to a commit.
 const RETRY_REQUEST_BYTES: usize = 16;
 
@@ -114,7 +114,7 @@ impl LaneRow {
 
     /// Requests an event: it is tried as soon as those before it have ended, and the lane's first event at this time.
     #[must_use]
-    pub fn with_request(self, seq: u64, at: Millis) -> Self {
+    pub(crate) fn with_request(self, seq: u64, at: Millis) -> Self {
         self.with_earlier_request(RetryRequest { seq, at }, at)
     }
 
@@ -143,7 +143,7 @@ impl LaneRow {
 
     /// Whether `later` equals this, except for newer events after it and retries requested since.
     #[must_use]
-    pub fn has_requests_in(&self, later: &Self) -> bool {
+    pub(crate) fn has_requests_in(&self, later: &Self) -> bool {
         let Self { until, next_at, retry_requested, deferred_until, .. } = *self;
         let like_this = || Self {
             until,

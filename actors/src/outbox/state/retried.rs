@@ -7,7 +7,7 @@ use crate::store::KeyHash;
 
 /// How many answers to keyed retry requests are kept for one delivery. The replay of an older request shows the
 /// delivery as it is now.
-pub const RETRIES_KEPT: usize = 8;
+pub(crate) const RETRIES_KEPT: usize = 8;
 
 /// The answers to the newest keyed retry requests for a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
