@@ -25,6 +25,10 @@ use underway::{Stage, Underway};
 /// The bit of [`TraceContext::flags`] that says the trace is recorded.
 pub const SAMPLED: u8 = 0x01;
 
+/// Bytes of a text in a span; a longer one is cut. Clients and models choose some of them. A long one would fill the
+/// memory of the queue of spans, and a receiver would refuse the batch that it is in.
+const MAX_TEXT_BYTES: usize = 256;
+
 /// W3C trace context of the request that caused something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct TraceContext {
@@ -95,9 +99,19 @@ impl From<&'static str> for Value {
 }
 
 impl From<String> for Value {
+    /// A text of more than 256 bytes is cut.
     fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
+        Self::Text(Cow::Owned(bounded(text)))
     }
+}
+
+/// The text, or the beginning of one that is too long.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.shrink_to_fit();
+    }
+    text
 }
 
 impl From<u64> for Value {
@@ -324,6 +338,21 @@ mod tests {
         assert_eq!((span.context, span.parent), (context, Some(ASKED.span_id)));
         assert_eq!((span.context.trace_id, &span.attributes[..]), (ASKED.trace_id, &[("size", Value::Integer(3))][..]));
         assert_ne!(span.context.span_id, ASKED.span_id);
+    }
+
+    #[test]
+    fn a_long_text_in_a_span_is_cut_between_two_characters() {
+        let (traces, kept, entropy) = traces();
+        let mut span = traces.child(&entropy, "chat", SpanKind::Client, Some(ASKED));
+        let long = format!("x{}", "é".repeat(MAX_TEXT_BYTES));
+        span.set("model", long.clone());
+        span.name(|| long.clone());
+        drop(span);
+        let [span] = &kept.spans()[..] else { panic!("one span") };
+        let cut = &long[..MAX_TEXT_BYTES - 1];
+        assert_eq!((&*span.name, &span.attributes[..]), (cut, &[("model", cut.to_owned().into())][..]));
+        assert_eq!(Value::from(long[..=MAX_TEXT_BYTES].to_owned()), cut.to_owned().into());
+        assert_eq!(bounded(cut.to_owned()), cut);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::underway::StageEntry;
-use super::{Finished, TraceContext, Tracer, Value, names};
+use super::{Finished, TraceContext, Tracer, Value, bounded, names};
 use crate::url::Server;
 
 /// A running stage; it ends when it is dropped. Empty if its trace is not recorded and running stages are not listed:
@@ -93,7 +93,7 @@ impl Span {
     /// Names it by its operation and the object, for example a model: one of few names too.
     pub fn name(&mut self, name: impl FnOnce() -> String) {
         if let Some(open) = &mut self.0 {
-            let name = name();
+            let name = bounded(name());
             if let Some(doing) = &open.doing {
                 doing.change(|stage| stage.name.clone_from(&name));
             }

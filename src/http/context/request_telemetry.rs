@@ -157,7 +157,7 @@ fn name(context: &RequestContext) -> String {
 }
 
 /// The attributes of a request known from its beginning. The query is left out: it may contain search terms. So is a
-/// path without a route: it may be any text.
+/// path without a route: it may be any text. A long path is cut, like every text that becomes a [`Value`].
 fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
     let mut attributes = Vec::with_capacity(8);
     let method = method_name(&context.method);

@@ -351,6 +351,15 @@ async fn unknown_methods_and_paths_name_no_span() {
 }
 
 #[tokio::test]
+async fn a_span_has_only_the_beginning_of_a_long_path() {
+    let (request_telemetry, kept) = kept(&[]);
+    let path = format!("/who/{}", "7".repeat(20_000));
+    behind(request_telemetry).oneshot(get(&path)).await.unwrap();
+    let [span] = &kept.spans()[..] else { panic!("one span") };
+    assert!(span.attributes.contains(&("url.path", path[..256].to_owned().into())), "{span:?}");
+}
+
+#[tokio::test]
 async fn only_failures_are_recorded_of_unsampled_requests() {
     let (request_telemetry, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
     let app = behind(Arc::clone(&request_telemetry));
