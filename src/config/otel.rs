@@ -154,7 +154,8 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 const QUEUED_SPANS: usize = 32_768;
 /// A longer queue would take gigabytes.
 const MAX_QUEUED_SPANS: usize = 1 << 24;
-/// With 64 links each, this many spans stay below the 4 MiB that receivers accept at once.
+/// With 64 links each, this many spans usually stay below the 4 MiB that receivers accept at once; of more bytes, fewer
+/// are sent together.
 const SPANS_PER_BATCH: usize = 1_024;
 /// Shorter than OpenTelemetry's 5 s, so that a trace is there when an operator looks for it.
 const BATCH_DELAY: Duration = Duration::from_secs(1);

@@ -79,16 +79,20 @@ struct Sending {
 }
 
 impl Sending {
-    /// Sends the oldest queued spans. `None` if there are none; else how many they were, and how many of them the
-    /// receiver has rejected, or why it accepted none.
+    /// Sends the oldest queued spans, as many as a request has room for. `None` if there are none; else how many they
+    /// were, and how many of them the receiver has rejected, or why it accepted none.
     async fn batch(&mut self, waiting: &SpanQueue) -> Option<(u64, Result<u64, String>)> {
-        let batch = waiting.take();
-        let spans = batch.len() as u64;
-        if spans == 0 {
+        let mut batch = waiting.take();
+        let taken = batch.len();
+        if taken == 0 {
             return None;
         }
         self.clocks = self.clocks.still();
-        let request = self.encoder.request(batch, self.clocks);
+        let request = self.encoder.request(&mut batch, self.clocks);
+        let spans = (taken - batch.len()) as u64;
+        if !batch.is_empty() {
+            waiting.put_back(batch);
+        }
         let sent = timeout(waiting.batching().timeout, self.insist(request)).await;
         Some((spans, sent.unwrap_or_else(|_| Err(Failed::late().error()))))
     }

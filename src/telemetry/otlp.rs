@@ -4,6 +4,8 @@
 //! for each message of a conversation. Field numbers are those of `opentelemetry/proto/trace/v1`
 //! (<https://github.com/open-telemetry/opentelemetry-proto>); they never change.
 
+use std::collections::VecDeque;
+
 use actors::trace::names::ERROR_TYPE;
 use actors::trace::{Finished, SpanKind, TraceContext, Value};
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
@@ -32,6 +35,8 @@ const REMOTE: u32 = 0x200;
 const FIXED64: usize = 9;
 /// Bytes of the longest beginning of a field: one for the key, ten for the length.
 const MAX_FIELD_PREFIX_BYTES: usize = 11;
+/// Bytes of a request with more than one span. Receivers refuse one above 4 MiB, with every span in it.
+const MAX_REQUEST_BYTES: usize = 4_000_000;
 
 /// The resource of this process in OTLP's form.
 pub(super) fn resource(resource: &Resource) -> OtlpResource {
@@ -68,19 +73,24 @@ impl Encoder {
         Self { resource: resource_field, scope: scope_field, span: Vec::new(), last: Bytes::new() }
     }
 
-    /// An `ExportTraceServiceRequest` of these spans; `now` converts their times.
-    pub(super) fn request(&mut self, ended: Vec<Ended>, now: ClockAnchor) -> Bytes {
+    /// An `ExportTraceServiceRequest` of the first of these spans, and at least of one: those that it has room for are
+    /// taken away. `now` converts their times.
+    pub(super) fn request(&mut self, ended: &mut VecDeque<Ended>, now: ClockAnchor) -> Bytes {
         let mut request = self.memory();
         // What stands before the spans holds their length: it is written last, right before them.
         let room = 2 * MAX_FIELD_PREFIX_BYTES + self.resource.len() + self.scope.len();
         request.resize(room, 0);
-        for span in ended {
+        while let Some(span) = ended.front() {
             self.span.clear();
             match span {
-                Ended::Stage(stage) => write_stage(&mut self.span, &stage, now),
-                Ended::Code(span) => Span::from(*span).encode_raw(&mut self.span),
+                Ended::Stage(stage) => write_stage(&mut self.span, stage, now),
+                Ended::Code(span) => Span::from(SpanData::clone(span)).encode_raw(&mut self.span),
+            }
+            if request.len() > room && request.len() + field_len(self.span.len()) > MAX_REQUEST_BYTES {
+                break;
             }
             bytes(&mut request, 2, &self.span);
+            ended.pop_front();
         }
         let scope_spans = self.scope.len() + request.len() - room;
         let mut head = Vec::with_capacity(room);
@@ -241,6 +251,10 @@ mod tests {
 
     use super::*;
 
+    fn stages(ended: impl IntoIterator<Item = Finished>) -> VecDeque<Ended> {
+        ended.into_iter().map(Ended::Stage).collect()
+    }
+
     fn stage() -> Finished {
         let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
         let began = Instant::now();
@@ -264,9 +278,9 @@ mod tests {
         }
     }
 
-    fn read(spans: Vec<Ended>) -> (OtlpResource, InstrumentationScope, Vec<Span>) {
+    fn read(stage: Finished) -> (OtlpResource, InstrumentationScope, Vec<Span>) {
         let resource = Resource::builder_empty().with_attributes([KeyValue::new("service.name", "t")]).build();
-        let written = Encoder::new(&resource).request(spans, ClockAnchor::now());
+        let written = Encoder::new(&resource).request(&mut stages([stage]), ClockAnchor::now());
         let request = ExportTraceServiceRequest::decode(written).unwrap();
         let [all] = <[_; 1]>::try_from(request.resource_spans).unwrap();
         let [of_scope] = <[_; 1]>::try_from(all.scope_spans).unwrap();
@@ -276,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_stage_is_read_back_with_everything_that_it_says() {
-        let (resource, scope, spans) = read(vec![Ended::Stage(stage())]);
+        let (resource, scope, spans) = read(stage());
         assert_eq!((resource.attributes[0].key.as_str(), scope.name.as_str()), ("service.name", SCOPE));
         let [span] = <[_; 1]>::try_from(spans).unwrap();
         assert_eq!(
@@ -305,14 +319,14 @@ mod tests {
 
     #[test]
     fn a_stage_without_parent_or_failure_has_neither() {
-        let (_, _, spans) = read(vec![Ended::Stage(Finished {
+        let (_, _, spans) = read(Finished {
             kind: SpanKind::Internal,
             parent: None,
             links: Vec::new(),
             attributes: Vec::new(),
             error: None,
             ..stage()
-        })]);
+        });
         let [span] = <[_; 1]>::try_from(spans).unwrap();
         assert!(span.parent_span_id.is_empty() && span.status.is_none() && span.attributes.is_empty());
         assert_eq!((span.kind(), span.flags), (OtlpKind::Internal, 0x101));
@@ -322,13 +336,42 @@ mod tests {
     fn many_spans_are_one_request_and_an_encoder_keeps_nothing_of_the_last() {
         let mut encoder = Encoder::new(&Resource::builder_empty().build());
         let now = ClockAnchor::now();
-        let first = encoder.request(vec![Ended::Stage(stage()), Ended::Stage(stage())], now);
-        let again = encoder.request(vec![Ended::Stage(stage())], now);
-        let spans = |written: &Bytes| {
-            let request = ExportTraceServiceRequest::decode(written.clone()).unwrap();
-            request.resource_spans[0].scope_spans[0].spans.len()
-        };
-        assert_eq!((spans(&first), spans(&again)), (2, 1));
+        let first = encoder.request(&mut stages([stage(), stage()]), now);
+        let again = encoder.request(&mut stages([stage()]), now);
+        assert_eq!((count(first), count(again)), (2, 1));
+    }
+
+    fn count(written: Bytes) -> usize {
+        let request = ExportTraceServiceRequest::decode(written).unwrap();
+        request.resource_spans[0].scope_spans[0].spans.len()
+    }
+
+    /// Each has as many links as a batch has commands, and more texts than any span.
+    #[test]
+    fn a_full_batch_of_the_largest_spans_is_sent_in_requests_below_4_mib() {
+        let text = || Value::from("x".repeat(10_000));
+        let links = vec![stage().context; 64];
+        let large = || Finished { links: links.clone(), attributes: vec![("text", text()); 20], ..stage() };
+        let mut waiting = stages((0..1_024).map(|_| large()));
+        let mut encoder = Encoder::new(&Resource::builder_empty().build());
+        let now = ClockAnchor::now();
+        let mut sent = Vec::new();
+        while !waiting.is_empty() {
+            let request = encoder.request(&mut waiting, now);
+            assert!(request.len() < 4 * 1024 * 1024, "{} bytes", request.len());
+            sent.push(count(request));
+        }
+        assert_eq!(sent.iter().sum::<usize>(), 1_024);
+        assert!(sent.len() > 1 && sent[0] > 400, "{sent:?}");
+    }
+
+    #[test]
+    fn a_span_that_is_larger_than_a_request_is_sent_alone() {
+        let text = Value::Text("x".repeat(MAX_REQUEST_BYTES).into());
+        let mut waiting = stages([Finished { attributes: vec![("text", text)], ..stage() }, stage()]);
+        let mut encoder = Encoder::new(&Resource::builder_empty().build());
+        let [first, second] = [(), ()].map(|()| encoder.request(&mut waiting, ClockAnchor::now()));
+        assert_eq!((count(first), count(second), waiting.len()), (1, 1, 0));
     }
 
     #[test]
@@ -336,7 +379,7 @@ mod tests {
         let mut encoder = Encoder::new(&Resource::builder_empty().build());
         let now = ClockAnchor::now();
         let span = stage();
-        let mut next = || encoder.request(vec![Ended::Stage(span.clone())], now);
+        let mut next = || encoder.request(&mut stages([span.clone()]), now);
         let first = next();
         let place = first.as_ptr();
         let written = first.to_vec();

@@ -71,10 +71,19 @@ impl SpanQueue {
     }
 
     /// The oldest spans, as many as are sent together.
-    pub fn take(&self) -> Vec<Ended> {
+    pub fn take(&self) -> VecDeque<Ended> {
         let mut spans = self.lock();
         let length = spans.len().min(self.batching.batch);
         spans.drain(..length).collect()
+    }
+
+    /// Puts spans back that were taken and are not sent yet, before all others. The queue may be longer than its bound
+    /// by them, until they are taken again.
+    pub fn put_back(&self, spans: VecDeque<Ended>) {
+        let mut waiting = self.lock();
+        for span in spans.into_iter().rev() {
+            waiting.push_front(span);
+        }
     }
 
     /// Completes when there is a span to send and it has waited for the delay, or the queue fills a batch.
@@ -135,5 +144,45 @@ impl Tracer for Recorder {
 
     fn samples(&self, trace_id: [u8; 16]) -> bool {
         self.sampling.begins(&trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use actors::trace::{SpanKind, TraceContext};
+
+    use super::*;
+
+    fn named(name: &'static str) -> Ended {
+        let now = Instant::now();
+        Ended::Stage(Finished {
+            name: name.into(),
+            kind: SpanKind::Internal,
+            context: TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 },
+            parent: None,
+            links: Vec::new(),
+            began: now,
+            ended: now,
+            attributes: Vec::new(),
+            error: None,
+        })
+    }
+
+    fn names(spans: &VecDeque<Ended>) -> Vec<&str> {
+        spans.iter().filter_map(|span| if let Ended::Stage(stage) = span { Some(&*stage.name) } else { None }).collect()
+    }
+
+    #[test]
+    fn spans_that_did_not_fit_a_request_are_taken_before_all_others() {
+        let queue = SpanQueue::new(Batching { queue: 4, batch: 3, delay: Duration::ZERO, timeout: Duration::ZERO });
+        for name in ["a", "b", "c", "d"] {
+            queue.push(named(name));
+        }
+        let mut taken = queue.take();
+        taken.pop_front();
+        queue.put_back(taken);
+        assert_eq!(names(&queue.take()), ["b", "c", "d"]);
     }
 }
