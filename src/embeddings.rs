@@ -96,7 +96,7 @@ impl Endpoint {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
         }
-        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let response = request.send().await.map_err(http_client::unanswered)?;
         if !response.status().is_success() {
             return Err(format!("the endpoint answered {}", response.status().as_u16()));
         }
@@ -172,6 +172,14 @@ mod tests {
             (200, json!({"data": [{"index": 1, "embedding": [0.5, 2]}, {"index": 0, "embedding": [1, -1.25]}]}))
         };
         assert_eq!(embed(answer).await, Ok(vec![vec![1.0, -1.25], vec![0.5, 2.0]]));
+    }
+
+    #[tokio::test]
+    async fn an_embeddings_endpoint_that_is_away_is_reported_with_the_cause() {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let config = EmbeddingsConfig { url: format!("http://{address}/v1"), model: "m".to_owned(), api_key: None };
+        let error = Endpoint::new(&config).unwrap().embed(vec!["one".to_owned()]).await.unwrap_err();
+        assert!(error.contains("onnection refused") && !error.contains("/v1"), "{error}");
     }
 
     #[tokio::test]

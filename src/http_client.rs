@@ -1,6 +1,7 @@
 //! The client for servers that an operator or an admin configures: models, embeddings, buckets, receivers of traces
 //! over HTTP, other servers of the store. Users' URLs are called by [`egress`](crate::egress).
 
+use std::error::Error;
 use std::time::Duration;
 
 use actors::clock::Millis;
@@ -49,6 +50,24 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Millis>) -> Option<Du
     let told = headers.get(header::DATE).and_then(|told| http_date(told.to_str().ok()?));
     let now = told.map(|told| told.as_second()).or_else(|| i64::try_from(now?.0 / 1_000).ok())?;
     Some(Duration::from_secs(u64::try_from(until - now).unwrap_or(0)))
+}
+
+/// The error below all others: the reason of this machine, such as "Connection refused". `None`: there is no other.
+pub(crate) fn root_cause(error: &dyn Error) -> Option<&(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source()).last()
+}
+
+/// An error as a log line shows it: with its root cause, because many errors only say that something failed.
+pub(crate) fn described(error: &dyn Error) -> String {
+    match root_cause(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Why a request got no answer; without the URL, which may be a secret.
+pub(crate) fn unanswered(error: reqwest::Error) -> String {
+    described(&error.without_url())
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ fn unsent(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     let speaks_otherwise = causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse));
-    let cause = std::iter::successors(error.source(), |&cause| cause.source()).last().map(ToString::to_string);
+    let cause = http_client::root_cause(&error).map(ToString::to_string);
     tracing::debug!(%error, cause, "a model's endpoint did not answer");
     if speaks_otherwise { Fault::InvalidReply("is not HTTP") } else { Fault::Connect }
 }

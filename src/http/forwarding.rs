@@ -145,7 +145,7 @@ fn client() -> Option<Client> {
 enum ForwardError {
     /// The request did not reach it.
     #[error("no connection: {0}")]
-    Unreached(reqwest::Error),
+    Unreached(String),
     /// It refused for now, and has done nothing.
     #[error("it answered {1}")]
     Refused(StatusCode, &'static str),
@@ -327,10 +327,7 @@ impl ForwardableRequest<'_> {
         if let Some(body) = self.body {
             request = request.body(body.clone());
         }
-        let answer = request.send().await.map_err(|error| match error.without_url() {
-            error if error.is_connect() || error.is_builder() => ForwardError::Unreached(error),
-            error => ForwardError::Broken(error.to_string()),
-        })?;
+        let answer = request.send().await.map_err(unanswered)?;
         let status = answer.status();
         let mut headers = answer.headers().clone();
         // The answer comes from a proxy, or from another program that now has the address.
@@ -372,6 +369,12 @@ impl ForwardableRequest<'_> {
         headers.insert(FORWARDED_UNTIL, HeaderValue::from(until.0));
         headers
     }
+}
+
+fn unanswered(error: reqwest::Error) -> ForwardError {
+    let is_unsent = error.is_connect() || error.is_builder();
+    let why = http_client::unanswered(error);
+    if is_unsent { ForwardError::Unreached(why) } else { ForwardError::Broken(why) }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -445,6 +448,16 @@ mod tests {
         // The values of one name keep their order.
         left.sort_by_key(|(name, _)| *name);
         assert_eq!(left, [("prefer", "wait=1"), ("prefer", "respond-async"), ("x-api-key", "k")]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_reached_is_reported_with_the_cause() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let unsent = client().unwrap().get(format!("http://{address}/path")).send().await.unwrap_err();
+        let error = unanswered(unsent);
+        assert!(matches!(error, ForwardError::Unreached(_)), "{error}");
+        let words = error.to_string();
+        assert!(words.contains("onnection refused") && !words.contains("/path"), "{words}");
     }
 
     #[tokio::test(start_paused = true)]

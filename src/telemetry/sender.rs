@@ -156,8 +156,7 @@ fn compressed(bytes: &[u8]) -> io::Result<Bytes> {
 }
 
 async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
-    let lost = |error: reqwest::Error| Failed::Later(error.without_url().to_string(), None);
-    let answer = post.send().await.map_err(lost)?;
+    let answer = post.send().await.map_err(|error| Failed::Later(http_client::unanswered(error), None))?;
     let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
     match status {
         // It was accepted, even if the answer's body cannot be read.
@@ -172,17 +171,18 @@ async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
 }
 
 async fn over_grpc(client: &mut Grpc<Channel>, method: PathAndQuery, request: Request<Bytes>) -> Result<Bytes, Failed> {
-    client.ready().await.map_err(|error| Failed::Later(error.to_string(), None))?;
+    client.ready().await.map_err(|error| Failed::Later(http_client::described(&error), None))?;
     match client.unary(request, method, Raw).await {
         Ok(answer) => Ok(answer.into_inner()),
         Err(status) => Err(refused(&status)),
     }
 }
 
-/// Which refusals are temporary, by OTLP.
+/// Which refusals are temporary, by OTLP. A status that the receiver has not sent itself has a cause.
 fn refused(status: &Status) -> Failed {
-    let error = status.code().to_string();
-    match status.code() {
+    let code = status.code();
+    let error = http_client::root_cause(status).map_or_else(|| code.to_string(), |cause| format!("{code}: {cause}"));
+    match code {
         Code::Unimplemented => Failed::Unknown(error),
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -241,14 +241,8 @@ mod tests {
         for (protocol, path) in [Protocol::Http, Protocol::Grpc].into_iter().flat_map(|protocol| {
             [empty.path(), std::path::Path::new("/nowhere.pem")].map(|path| (protocol, path.to_owned()))
         }) {
-            let receiver = Receiver {
-                endpoint: "https://localhost:4318/".to_owned(),
-                protocol,
-                headers: HeaderMap::new(),
-                gzip: false,
-                timeout: Duration::from_secs(1),
-                certificates: Some(path.clone()),
-            };
+            let receiver = receiver("https://localhost:4318/", protocol);
+            let receiver = Receiver { certificates: Some(path.clone()), ..receiver };
             let error = Sender::new(&receiver, Signal::Traces).err().expect("it cannot be used").to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
         }
@@ -262,6 +256,24 @@ mod tests {
         );
         assert!(matches!(refused(&Status::unimplemented("x")), Failed::Unknown(_)));
         for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::ResourceExhausted] {
+    /// A receiver at this address.
+    fn receiver(endpoint: &str, protocol: Protocol) -> Receiver {
+        let endpoint = endpoint.to_owned();
+        let timeout = Duration::from_secs(60);
+        Receiver { endpoint, protocol, headers: HeaderMap::new(), gzip: false, timeout, certificates: None }
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_away_is_reported_with_the_cause() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for protocol in [Protocol::Http, Protocol::Grpc] {
+            let receiver = receiver(&format!("http://{address}/path"), protocol);
+            let sent = Sender::new(&receiver, Signal::Traces).unwrap().send(Bytes::new()).await;
+            let Err(Failed::Later(error, None)) = sent else { panic!("{protocol:?}: {sent:?}") };
+            assert!(error.contains("onnection refused") && !error.contains("/path"), "{protocol:?}: {error}");
+        }
+    }
+
             assert!(matches!(refused(&Status::new(code, "x")), Failed::Never(_)), "{code}");
         }
     }

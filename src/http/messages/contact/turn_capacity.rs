@@ -170,7 +170,7 @@ impl ContactExchange<'_> {
         refusal: CapacityRefusal,
         waited: Duration,
     ) -> Result<Response, Problem> {
-        let queues = self.request.call.app.lines();
+        let queues = self.request.call.app.wait_queues();
         let another_waits = self.key().is_some_and(|key| queues.keys.has(key));
         let problem = if another_waits { in_progress() } else { rejected(Rejection::TooManyTurns) };
         let problem = match refusal {
