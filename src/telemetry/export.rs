@@ -102,7 +102,7 @@ impl Sending {
         let mut left = MAX_RETRIES;
         loop {
             match self.sender.send(request.clone()).await {
-                Ok(answer) => return Ok(thrown_away(answer)),
+                Ok(answer) => return Ok(rejected_spans(answer)),
                 Err(Failed::Later(_, after)) if left > 0 && after.is_none_or(|after| after <= MAX_RETRY_PAUSE) => {
                     sleep(after.unwrap_or(pause)).await;
                 }
@@ -114,7 +114,7 @@ impl Sending {
 }
 
 /// How many spans a receiver has rejected although it accepted the request.
-fn thrown_away(answer: Bytes) -> u64 {
+fn rejected_spans(answer: Bytes) -> u64 {
     let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
     partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
@@ -130,10 +130,11 @@ async fn run(waiting: &SpanQueue, mut sending: Sending, mut finishing: mpsc::Rec
         };
         while let Some((spans, sent)) = sending.batch(waiting).await {
             match sent {
-                Ok(thrown_away) => {
-                    waiting.counts().exported.add(spans.saturating_sub(thrown_away));
-                    waiting.counts().refused.add(thrown_away.min(spans));
-                    health.good();
+                Ok(rejected) => {
+                    let rejected = rejected.min(spans);
+                    waiting.counts().exported.add(spans - rejected);
+                    waiting.counts().refused.add(rejected);
+                    health.good(rejected);
                 }
                 Err(error) => {
                     waiting.counts().refused.add(spans);
@@ -156,12 +157,18 @@ struct Health {
     /// The current pause.
     pause: Duration,
     trouble: FailureLog,
+    /// A receiver may reject some spans of every other batch, so that is never over.
+    rejections: FailureLog,
 }
 
 impl Health {
-    fn good(&mut self) {
+    /// The receiver has taken a batch, and of its spans `rejected` ones it does not keep.
+    fn good(&mut self, rejected: u64) {
         if self.trouble.is_over() {
             tracing::info!("trace export resumed");
+        }
+        if rejected > 0 && self.rejections.goes_on() {
+            tracing::warn!(rejected, "the receiver rejects spans; requests are not affected");
         }
         self.pause = Duration::ZERO;
     }

@@ -1,10 +1,11 @@
-//! Log lines about a receiver that accepts nothing: one when that begins, one now and then, one when it is over.
+//! Log lines about a receiver that accepts nothing, or not everything: one when that begins, one now and then, one when
+//! it is over.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a line says that the receiver still accepts nothing.
+/// How often a line says that it is still so.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Whether there is trouble, and when it was last logged.
