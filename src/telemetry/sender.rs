@@ -76,7 +76,36 @@ pub(super) struct Sender {
 
 enum Transport {
     Http { client: reqwest::Client, url: String },
-    Grpc { client: Grpc<Channel>, method: PathAndQuery },
+    Grpc(Box<GrpcTransport>),
+}
+
+struct GrpcTransport {
+    endpoint: Endpoint,
+    gzip: bool,
+    method: PathAndQuery,
+    client: Grpc<Channel>,
+    /// The last request was given up without an answer.
+    is_unanswered: bool,
+}
+
+impl GrpcTransport {
+    /// A client that connects with its first request.
+    fn client(endpoint: &Endpoint, gzip: bool) -> Grpc<Channel> {
+        let client = Grpc::new(endpoint.connect_lazy());
+        if gzip { client.send_compressed(CompressionEncoding::Gzip) } else { client }
+    }
+
+    async fn send(&mut self, request: Request<Bytes>) -> Result<Bytes, Failed> {
+        // The receiver may have vanished without closing the connection. Then every request on it would wait in vain
+        // until the system gives the connection up, a quarter of an hour later.
+        if std::mem::replace(&mut self.is_unanswered, true) {
+            self.client = Self::client(&self.endpoint, self.gzip);
+        }
+        let sent = over_grpc(&mut self.client, self.method.clone(), request).await;
+        // Not reached where the request is given up.
+        self.is_unanswered = false;
+        sent
+    }
 }
 
 impl Sender {
@@ -104,11 +133,10 @@ impl Sender {
                         None => tls.with_enabled_roots(),
                     })?;
                 }
-                let mut client = Grpc::new(endpoint.connect_lazy());
-                if receiver.gzip {
-                    client = client.send_compressed(CompressionEncoding::Gzip);
-                }
-                Transport::Grpc { client, method: signal.method() }
+                let gzip = receiver.gzip;
+                let client = GrpcTransport::client(&endpoint, gzip);
+                let method = signal.method();
+                Transport::Grpc(Box::new(GrpcTransport { endpoint, gzip, method, client, is_unanswered: false }))
             }
         };
         let headers = receiver.headers.clone();
@@ -130,11 +158,10 @@ impl Sender {
                 }
                 over_http(post.body(body)).await
             }
-            Transport::Grpc { client, method } => {
+            Transport::Grpc(grpc) => {
                 let mut request = Request::new(request);
                 *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
-                let sent = over_grpc(client, method.clone(), request);
-                tokio::time::timeout(self.within, sent).await.unwrap_or_else(|_| Err(Failed::late()))
+                tokio::time::timeout(self.within, grpc.send(request)).await.unwrap_or_else(|_| Err(Failed::late()))
             }
         }
     }
@@ -235,6 +262,24 @@ impl Decoder for Raw {
 mod tests {
     use super::*;
 
+    /// A receiver at this address.
+    fn receiver(endpoint: &str, protocol: Protocol) -> Receiver {
+        let endpoint = endpoint.to_owned();
+        let timeout = Duration::from_secs(60);
+        Receiver { endpoint, protocol, headers: HeaderMap::new(), gzip: false, timeout, certificates: None }
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_away_is_reported_with_the_cause() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for protocol in [Protocol::Http, Protocol::Grpc] {
+            let receiver = receiver(&format!("http://{address}/path"), protocol);
+            let sent = Sender::new(&receiver, Signal::Traces).unwrap().send(Bytes::new()).await;
+            let Err(Failed::Later(error, None)) = sent else { panic!("{protocol:?}: {sent:?}") };
+            assert!(error.contains("onnection refused") && !error.contains("/path"), "{protocol:?}: {error}");
+        }
+    }
+
     #[tokio::test]
     async fn certificates_that_cannot_be_used_are_named_over_both_protocols() {
         let empty = tempfile::NamedTempFile::new().unwrap();
@@ -256,24 +301,6 @@ mod tests {
         );
         assert!(matches!(refused(&Status::unimplemented("x")), Failed::Unknown(_)));
         for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::ResourceExhausted] {
-    /// A receiver at this address.
-    fn receiver(endpoint: &str, protocol: Protocol) -> Receiver {
-        let endpoint = endpoint.to_owned();
-        let timeout = Duration::from_secs(60);
-        Receiver { endpoint, protocol, headers: HeaderMap::new(), gzip: false, timeout, certificates: None }
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_is_away_is_reported_with_the_cause() {
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        for protocol in [Protocol::Http, Protocol::Grpc] {
-            let receiver = receiver(&format!("http://{address}/path"), protocol);
-            let sent = Sender::new(&receiver, Signal::Traces).unwrap().send(Bytes::new()).await;
-            let Err(Failed::Later(error, None)) = sent else { panic!("{protocol:?}: {sent:?}") };
-            assert!(error.contains("onnection refused") && !error.contains("/path"), "{protocol:?}: {error}");
-        }
-    }
-
             assert!(matches!(refused(&Status::new(code, "x")), Failed::Never(_)), "{code}");
         }
     }

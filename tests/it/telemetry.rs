@@ -16,6 +16,7 @@ use crate::support::{ADMIN_KEY, Kind};
 mod agents;
 mod forwarding;
 mod kills;
+mod observed;
 mod outside;
 mod pushed;
 pub(crate) mod receiver;
@@ -33,13 +34,18 @@ const CONSUMER: i32 = 5;
 
 /// A server that sends its traces to this receiver.
 fn traced(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
-    Server::start(data, &environment(receiver, env))
+    traced_to(data, &receiver.endpoint, env)
 }
 
-fn environment<'a>(receiver: &'a Receiver, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+/// A server that sends its traces to this endpoint.
+fn traced_to(data: &std::path::Path, endpoint: &str, env: &[(&str, &str)]) -> Server {
+    Server::start(data, &environment(endpoint, env))
+}
+
+fn environment<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut all = vec![
         ("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
     ];
     all.extend(more);
@@ -48,7 +54,7 @@ fn environment<'a>(receiver: &'a Receiver, more: &[(&'a str, &'a str)]) -> Vec<(
 
 /// The same on the store of this run.
 fn traced_on_store(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
-    Server::start_on_store(data, &environment(receiver, env))
+    Server::start_on_store(data, &environment(&receiver.endpoint, env))
 }
 
 const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");

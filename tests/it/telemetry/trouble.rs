@@ -1,87 +1,19 @@
 //! Receivers that are slow, refuse, lie or are not there: they cost nothing but the spans, and each span is counted once.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use super::observed::Observed;
 use super::receiver::{Manner, Receiver};
-use super::{append, conversation};
-use crate::support::ADMIN_KEY;
+use super::{GRPC, append, conversation, traced_to};
 use crate::support::client::Client;
-use crate::support::program::program;
 use crate::support::until::seen_here;
 
 const WRITERS: usize = 8;
 const MESSAGES: usize = 100;
-
-/// A server with spans for a receiver, whose log lines and numbers are read.
-struct Burdened {
-    child: Child,
-    address: String,
-    metrics: String,
-    /// Its log, behind the lines until it was ready.
-    log: BufReader<ChildStderr>,
-    lines: usize,
-}
-
-impl Burdened {
-    fn start(data: &std::path::Path, env: &[(&str, &str)]) -> Self {
-        let mut command = program(data);
-        command.arg("serve").env("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY).envs(env.iter().copied());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut ready = Value::Null;
-        let mut lines = 0;
-        while ready["message"] != "ready" {
-            let mut line = String::new();
-            log.read_line(&mut line).unwrap();
-            ready = serde_json::from_str(&line).expect("it ended before it was ready");
-            lines += 1;
-        }
-        let [address, metrics] =
-            ["address", "metrics_address"].map(|address| ready[address].as_str().unwrap().to_owned());
-        Self { child, address, metrics, log, lines }
-    }
-
-    /// All samples of `/metrics`, summed up by name; those of dropped spans by reason.
-    fn scrape(&self) -> BTreeMap<String, u64> {
-        let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        let mut sums = BTreeMap::new();
-        stream.read_to_string(&mut page).unwrap();
-        for line in page.lines().filter(|line| line.starts_with("tertulia_") || line.starts_with("http_")) {
-            let (sample, value) = line.rsplit_once(' ').unwrap();
-            let name = if sample.contains("reason=") { sample } else { sample.split('{').next().unwrap() };
-            // Sums of seconds are no counts.
-            *sums.entry(name.to_owned()).or_default() += value.parse::<u64>().unwrap_or(0);
-        }
-        sums
-    }
-
-    /// Requests a stop. Returns the number of lines that it has logged, and how long the stop took.
-    fn stop(mut self) -> (usize, Duration) {
-        let begun = Instant::now();
-        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let lines = self.lines + self.log.by_ref().lines().count();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        (lines, begun.elapsed())
-    }
-}
-
-impl Drop for Burdened {
-    fn drop(&mut self) {
-        // Both fail if it has ended already, which is fine.
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
 
 /// The spans of a server by what has become of them.
 #[derive(Debug)]
@@ -145,8 +77,8 @@ fn written(address: &str) -> Vec<Duration> {
 }
 
 /// A server answers many requests, each with spans for this receiver; `None`: nobody listens at `endpoint`. Fails if
-/// answers or the stop take long, or a span is not counted once. Returns the number of lines that were logged.
-fn burdened(endpoint: &str, protocol: &str, receiver: Option<(&Receiver, Manner)>) -> usize {
+/// answers or the stop take long, or a span is not counted once. Returns the lines that were logged.
+fn burdened(endpoint: &str, protocol: &str, receiver: Option<(&Receiver, Manner)>) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let env = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
@@ -158,7 +90,7 @@ fn burdened(endpoint: &str, protocol: &str, receiver: Option<(&Receiver, Manner)
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "3600000"),
     ];
-    let server = Burdened::start(&dir.path().join("data"), &env);
+    let server = Observed::start(&dir.path().join("data"), &env);
     let before = ended(&server.scrape());
     conversation(&mut Client::connect(&server.address).unwrap());
     // The receiver is busy with the first spans when the others come.
@@ -192,21 +124,52 @@ fn burdened(endpoint: &str, protocol: &str, receiver: Option<(&Receiver, Manner)
 
 #[test]
 fn a_bad_receiver_of_spans_costs_nothing_but_the_spans() {
-    let usual = burdened_by(Manner::Takes, Receiver::grpc, "grpc");
+    let usual = burdened_by(Manner::Takes, Receiver::grpc, "grpc").len();
     let mut all = Vec::new();
     for manner in [Manner::Slow, Manner::Hangs, Manner::Refuses, Manner::Lies] {
         all.push((manner, burdened_by(manner, Receiver::grpc, "grpc")));
         all.push((manner, burdened_by(manner, Receiver::http, "http/protobuf")));
     }
     for (manner, lines) in all {
-        assert!(lines <= usual + 8, "{manner:?}: {lines} lines, and {usual} with a good one");
+        assert!(lines.len() <= usual + 8, "{manner:?}: {usual} lines with a good one, and {lines:#?}");
+        let rejections = lines.iter().filter(|line| line.contains("\"the receiver rejects spans"));
+        assert_eq!(rejections.count(), usize::from(manner == Manner::Lies), "{manner:?}: {lines:#?}");
     }
     // An address without a listener: the receiver was just dropped.
     let dead = Receiver::grpc(Manner::Takes).endpoint;
-    assert!(burdened(&dead, "grpc", None) <= usual + 8);
+    assert!(burdened(&dead, "grpc", None).len() <= usual + 8);
 }
 
-fn burdened_by(manner: Manner, start: fn(Manner) -> Receiver, protocol: &str) -> usize {
+fn burdened_by(manner: Manner, start: fn(Manner) -> Receiver, protocol: &str) -> Vec<String> {
     let receiver = start(manner);
     burdened(&receiver.endpoint, protocol, Some((&receiver, manner)))
+}
+
+/// A way to `receiver` whose first connection leads nowhere, and is not closed: as if the receiver's machine had
+/// vanished. Returns its address.
+fn way_that_loses_its_first_connection(receiver: &Receiver) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let to = receiver.endpoint.trim_start_matches("http://").to_owned();
+    thread::spawn(move || {
+        let _lost = listener.accept().unwrap();
+        while let Ok((near, _)) = listener.accept() {
+            let far = TcpStream::connect(&to).unwrap();
+            for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                thread::spawn(move || io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn spans_reach_a_receiver_whose_first_connection_was_lost_without_a_sign() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let endpoint = way_that_loses_its_first_connection(&receiver);
+    let env = [GRPC, ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"), ("OTEL_METRICS_EXPORTER", "none")];
+    let server = traced_to(&dir.path().join("data"), &endpoint, &env);
+    conversation(&mut Client::connect(&server.address).unwrap());
+    seen_here(|| (!receiver.spans().is_empty()).then_some(()));
 }
