@@ -181,6 +181,8 @@ impl<'a> Serving<'a> {
         config: &Config,
         early: Early,
         telemetry: &Telemetry,
+    /// The listener of metrics. It ends when this is dropped: a stop is followed like everything before it.
+    scraping: JoinSet<Drained>,
     ) -> Result<Self, ServeError> {
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
@@ -189,17 +191,18 @@ impl<'a> Serving<'a> {
         let app = App::with_telemetry(request_telemetry, Arc::clone(node), pepper, outside, config);
         let options =
             ServerOptions { max_connections: config.max_connections, drain: REQUESTS_TIMEOUT, ..Default::default() };
-        let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
+        let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, ..options };
         let sources = Sources { app: app.clone(), spans: telemetry.span_queue().cloned() };
         // Before any request is answered: its settings may turn out to be invalid.
         let push = telemetry.push(config, sources.clone())?;
         let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.stopping()));
-        tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.stopping()));
+        let mut scraping = JoinSet::new();
+        scraping.spawn(serve(scraped, metrics::router(sources), of_metrics, std::future::pending()));
         tracing::info!(%address, %metrics_address, "ready");
         if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
             tracing::warn!(%error, "cannot write to standard output");
         }
-        Ok(Self { node, app, requests, afterwards: (afterwards, options), push })
+        Ok(Self { node, app, requests, afterwards: (afterwards, options), scraping, push })
     }
 
     /// Serves until the process is asked to stop and everything begun has ended, or the store fails.
@@ -240,7 +243,7 @@ impl<'a> Serving<'a> {
     }
 
     /// Lets requests and the node end, by times counted from when the stop has `begun`.
-    async fn stop(self, begun: Instant) {
+    async fn stop(mut self, begun: Instant) {
         // A client with that answer tries another server; one whose connection is refused has to guess.
         let mut refused = JoinSet::new();
         let (listener, options) = self.afterwards;
@@ -261,6 +264,7 @@ fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
             if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
         {
             let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen")?;
+        self.scraping.shutdown().await;
             tracing::warn!(taken = %address, instead = %bound.1, "the default metrics port is in use");
             Ok(bound)
         }

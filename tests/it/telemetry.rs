@@ -21,6 +21,7 @@ mod outside;
 mod pushed;
 pub(crate) mod receiver;
 mod runtime;
+mod stops;
 mod tables;
 mod trouble;
 mod turns;
