@@ -1,14 +1,14 @@
 //! The command line.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use actors::key::PrincipalKind;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
-use tertulia::config::{Config, ConfigArgs};
+use tertulia::config::{Config, ConfigArgs, LogFormat};
 use tertulia::operators::{self, NewKey, OperatorError};
 use tertulia::{serve, stores, transfer};
 
@@ -128,6 +128,8 @@ enum Failure {
     Usage(String),
     /// The command did not succeed: exit code 1.
     Failed(String),
+    /// The same, and its log says why.
+    Logged,
 }
 
 impl Failure {
@@ -138,6 +140,13 @@ impl Failure {
     fn failed(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }
+
+    /// Of a server. Standard error is its log: one of JSON has nothing but JSON, and the reason is in its last line.
+    /// People at a terminal, or with a log for people, read the reason in words.
+    fn of_server(config: &Config, failed: serve::Failed) -> Self {
+        let is_for_programs = config.log_format == LogFormat::Json && !io::stderr().is_terminal();
+        if failed.is_logged && is_for_programs { Self::Logged } else { Self::failed(failed.error) }
+    }
 }
 
 fn main() -> ExitCode {
@@ -145,6 +154,7 @@ fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(words)) => (2, words),
         Err(Failure::Failed(words)) => (1, words),
+        Err(Failure::Logged) => (1, String::new()),
     };
     let mut stderr = io::stderr().lock();
     for line in words.lines() {
@@ -157,7 +167,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = Config::from_process(&cli.settings).map_err(Failure::usage)?;
     match cli.command {
-        Command::Serve => block_on(serve::run(&config)),
+        Command::Serve => run_to_end(serve::run(&config), |failed| Failure::of_server(&config, failed)),
         Command::Migrate => block_on(async { Ok::<_, MigrateFailure>(write(&stores::migrate(&config).await?)?) }),
         Command::Config => print(&config.effective()),
         Command::Keys(keys) => block_on(run_keys(&config, keys)),
@@ -187,8 +197,13 @@ async fn run_keys(config: &Config, keys: Keys) -> Result<(), OperatorError> {
 
 /// Runs a command that needs the runtime.
 fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+    run_to_end(work, Failure::failed)
+}
+
+/// The same, where its error needs a translation.
+fn run_to_end<E>(work: impl Future<Output = Result<(), E>>, failed: impl FnOnce(E) -> Failure) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let done = runtime.block_on(work).map_err(Failure::failed);
+    let done = runtime.block_on(work).map_err(failed);
     // Remaining tasks had their time; they must not keep the process.
     runtime.shutdown_background();
     done

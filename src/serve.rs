@@ -99,18 +99,30 @@ pub enum ServeError {
     StoreFailed(String),
 }
 
+/// How a server ends that did not start, or cannot go on.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: ServeError,
+    /// The last line of the log says so. There is no log if it could not be set up.
+    pub is_logged: bool,
+}
+
 /// Serves until the process is asked to stop.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn run(config: &Config) -> Result<(), ServeError> {
-    let telemetry = telemetry::init(config)?;
+pub async fn run(config: &Config) -> Result<(), Failed> {
+    let telemetry = telemetry::init(config).map_err(|error| Failed { error: error.into(), is_logged: false })?;
     // Before the store is opened, which takes its share of the same limit.
     let mut config = config.clone();
     config.max_connections = descriptors::connections(config.max_connections);
     let served = run_traced(&config, &telemetry).await;
     telemetry.finish(FINAL_EXPORT_TIMEOUT).await;
-    served
+    served.map_err(|error| {
+        telemetry::unfiltered(config.log_format, || tracing::error!(%error, "the server cannot go on"));
+        Failed { error, is_logged: true }
+    })
 }
 
 async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeError> {
@@ -169,6 +181,8 @@ struct Serving<'a> {
     requests: JoinHandle<Drained>,
     /// The listener that refuses requests during the stop.
     afterwards: (TcpListener, ServerOptions),
+    /// The listener of metrics. It ends when this is dropped: a stop is followed like everything before it.
+    scraping: JoinSet<Drained>,
     /// The sending of metrics to a collector.
     push: Option<Push>,
 }
@@ -181,8 +195,6 @@ impl<'a> Serving<'a> {
         config: &Config,
         early: Early,
         telemetry: &Telemetry,
-    /// The listener of metrics. It ends when this is dropped: a stop is followed like everything before it.
-    scraping: JoinSet<Drained>,
     ) -> Result<Self, ServeError> {
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
@@ -252,6 +264,7 @@ impl<'a> Serving<'a> {
         let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
         self.node.drain(begun + DRAIN_BY).await;
         refused.shutdown().await;
+        self.scraping.shutdown().await;
         tracing::info!(cut_off, "stopped");
     }
 }
@@ -264,7 +277,6 @@ fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
             if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
         {
             let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen")?;
-        self.scraping.shutdown().await;
             tracing::warn!(taken = %address, instead = %bound.1, "the default metrics port is in use");
             Ok(bound)
         }

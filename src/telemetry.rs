@@ -19,6 +19,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, filter, fmt, registry};
@@ -116,6 +117,14 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
         tracing::info!(protocol = ?receiver.protocol, sampler = %config.otel.sampler, "traces are exported");
     }
     Ok(telemetry)
+}
+
+/// Logs to standard error without the log's filter: for lines that nobody must miss.
+pub fn unfiltered(format: LogFormat, log: impl FnOnce()) {
+    // It fails only for an invalid filter.
+    if let Ok(subscriber) = subscriber("trace", format, io::stderr, None::<LevelFilter>) {
+        tracing::subscriber::with_default(subscriber, log);
+    }
 }
 
 impl Telemetry {
@@ -217,7 +226,6 @@ pub(crate) mod tests {
     use std::sync::{Arc, LazyLock, Mutex};
 
     use tracing::Dispatch;
-    use tracing::level_filters::LevelFilter;
     use tracing_subscriber::registry;
 
     use super::*;

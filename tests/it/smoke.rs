@@ -96,10 +96,42 @@ fn an_address_in_use_ends_the_start_with_its_name() {
     command.env_clear().arg("--data-dir").arg(dir.path().join("data"));
     command.args(["serve", "--metrics-listen", "127.0.0.1:0", "--listen", &address]);
     let ended = command.output().unwrap();
-    let words = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    assert!(words.contains(&format!("--listen {address}: cannot listen")), "{words}");
+    let reason = reason(&String::from_utf8(ended.stderr).unwrap());
+    assert!(reason.contains(&format!("--listen {address}: cannot listen")), "{reason}");
     assert!(ended.stdout.is_empty());
+}
+
+/// Why a server has ended by its log, which has nothing but objects of JSON.
+fn reason(log: &str) -> String {
+    let object = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+    let lines: Vec<serde_json::Value> = log.lines().map(object).collect();
+    let last = lines.last().expect("a line");
+    assert_eq!((&last["level"], &last["message"]), (&"ERROR".into(), &"the server cannot go on".into()), "{log}");
+    last["error"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_filter_of_a_log_never_hides_why_the_server_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data");
+    std::fs::write(&file, "").unwrap();
+    for filter in ["off", "tertulia::http=debug"] {
+        let ended = program(&file).arg("serve").env("TERTULIA_LOG", filter).output().unwrap();
+        let reason = reason(&String::from_utf8(ended.stderr).unwrap());
+        assert!(reason.contains("--data-dir"), "{filter}: {reason}");
+    }
+}
+
+#[test]
+fn a_log_for_people_ends_with_the_reason_in_a_line_of_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data");
+    std::fs::write(&file, "").unwrap();
+    let ended = program(&file).arg("serve").env("TERTULIA_LOG_FORMAT", "text").output().unwrap();
+    let words = String::from_utf8(ended.stderr).unwrap();
+    let last = words.lines().last().unwrap_or_default();
+    assert!(last.starts_with("tertulia: --data-dir (TERTULIA_DATA_DIR)"), "{words}");
 }
 
 #[test]
@@ -107,9 +139,10 @@ fn a_wrong_data_directory_is_named_with_the_allowed_values() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data");
     std::fs::write(&file, "").unwrap();
-    let (code, _, words) = run(&file, &["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+    let (code, _, log) = run(&file, &["serve"]);
     assert_eq!(code, Some(1));
-    assert!(words.contains(&format!("--data-dir (TERTULIA_DATA_DIR) is {file:?}; allowed: a directory")), "{words}");
+    let reason = reason(&log);
+    assert!(reason.contains(&format!("--data-dir (TERTULIA_DATA_DIR) is {file:?}; allowed: a directory")), "{reason}");
 }
 
 /// Runs a command until it exits; returns exit code, standard output, standard error.
