@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{METRICS_CONNECTIONS, ServeError, bind, bind_metrics, entropy, say};
 use crate::bootstrap::{self, BootstrapError};
-use crate::config::{Config, StoreKind};
+use crate::config::{AttachmentsPlace, Config, StoreKind};
 use crate::http::context::RequestTelemetry;
 use crate::metrics::Starting;
 use crate::secret::Pepper;
@@ -64,6 +64,14 @@ pub(super) async fn store(
     if config.store == StoreKind::Embedded {
         let store = stores::open(config, on_fatal()).await?;
         return Ok(Some(Reached { store, early: Early::silent(config, telemetry).await? }));
+    }
+    if let AttachmentsPlace::Directory(directory) = &config.attachments.place {
+        let directory = directory.display();
+        tracing::warn!(
+            %directory,
+            "attachments are kept in a directory of this machine; servers of this store on other machines cannot read \
+             them: keep them in one bucket (TERTULIA_ATTACHMENTS=s3)"
+        );
     }
     // A cluster that accepts connections but does not answer also takes its seconds.
     let early = Early::begin(config, telemetry).await?;

@@ -12,9 +12,10 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::bootstrap;
-use crate::config::{CidrList, ConfigArgs};
+use crate::config::{CidrList, ConfigArgs, LogFormat};
 use crate::egress::Egress;
 use crate::files::FileStore;
+use crate::telemetry::tests::Lines;
 
 /// Any free ports, and a configured key, so that nothing is printed but the ready line.
 fn config() -> Config {
@@ -23,11 +24,15 @@ fn config() -> Config {
 
 /// The same, whose numbers are sent to this receiver.
 fn config_with(receiver: &str) -> Config {
+    config_of(|name| (name == "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT").then(|| receiver.to_owned()))
+}
+
+/// The same, with these variables.
+fn config_of(more: impl Fn(&str) -> Option<String>) -> Config {
     let env = |name: &str| match name {
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" => Some(receiver.to_owned()),
         "TERTULIA_LISTEN" | "TERTULIA_METRICS_LISTEN" => Some("127.0.0.1:0".to_owned()),
         "TERTULIA_BOOTSTRAP_API_KEY" => Some("an-admin-key-of-more-than-32-characters".to_owned()),
-        _ => None,
+        _ => more(name),
     };
     Config::load(&ConfigArgs::default(), &env, &|_| Err(ErrorKind::NotFound.into())).unwrap()
 }
@@ -61,6 +66,27 @@ async fn served(
     let early = Early::silent(&config, &telemetry).await?;
     let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, early, &telemetry);
     live(node, begin, std::pin::pin!(asked), failure).await
+}
+
+#[tokio::test]
+async fn a_server_of_a_cluster_warns_of_attachments_that_others_cannot_read() {
+    for (place, warns) in [("directory", true), ("s3", false)] {
+        let config = config_of(|name| match name {
+            "TERTULIA_STORE" => Some("cql".to_owned()),
+            // Nobody listens there.
+            "TERTULIA_CQL_NODES" => Some("127.0.0.1:1".to_owned()),
+            "TERTULIA_ATTACHMENTS" => Some(place.to_owned()),
+            "TERTULIA_ATTACHMENTS_S3_BUCKET" => Some("files".to_owned()),
+            _ => None,
+        });
+        let lines = Lines::default();
+        let _logged = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Text));
+        let (failed, _failure) = mpsc::channel(1);
+        let reached = start::store(&config, &telemetry(), ready("SIGTERM"), failed).await.unwrap();
+        assert!(reached.is_none(), "it was asked to stop");
+        let text = lines.text();
+        assert_eq!(text.contains("attachments are kept in a directory of this machine"), warns, "{text}");
+    }
 }
 
 #[tokio::test]
