@@ -150,6 +150,8 @@ fn write_up(page: &mut impl Sink, serves: bool) {
 
 /// The metrics that exist with and without a store.
 fn write_process(page: &mut impl Sink, request_telemetry: &RequestTelemetry, spans: Option<&SpanQueue>) {
+    page.metric("tertulia_build_info", "The program's version, in a label; always 1.", MetricKind::Gauge);
+    page.value(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     request_telemetry.metrics().write(page);
     if let Some(spans) = spans {
         write_spans(page, spans);
@@ -216,6 +218,8 @@ mod tests {
         let (content_type, text) = scraped("*/*").await;
         assert_eq!(content_type, Format::Text.content_type());
         assert!(text.ends_with('\n') && text.contains("\ntertulia_up 1\n"), "{text}");
+        let version = format!("\ntertulia_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&version), "{text}");
         let mut name = "";
         for line in text.lines() {
             match line.strip_prefix("# HELP ") {

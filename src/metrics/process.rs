@@ -8,20 +8,20 @@ use super::sink::Sink;
 
 /// The unit of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Bytes of a memory page on most kernels. With larger pages the figure is too low.
-const PAGE_BYTES: u64 = 4_096;
 
 /// Writes the readable values; without any, it writes nothing.
 pub(super) fn write(page: &mut impl Sink) {
     let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) else { return };
     page.metric("process_cpu_seconds_total", "CPU time used, in user and system mode.", MetricKind::Counter);
     page.value(&[], stat.cpu_ticks as f64 / TICKS_PER_SECOND);
+    // `stat` counts it in pages, whose size depends on the kernel.
+    let resident = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes);
     let gauges = [
-        ("process_resident_memory_bytes", "Resident memory.", stat.resident_pages * PAGE_BYTES),
-        ("process_virtual_memory_bytes", "Virtual memory.", stat.virtual_bytes),
-        ("process_threads", "Threads.", stat.threads),
+        ("process_resident_memory_bytes", "Resident memory.", resident),
+        ("process_virtual_memory_bytes", "Virtual memory.", Some(stat.virtual_bytes)),
+        ("process_threads", "Threads.", Some(stat.threads)),
     ];
-    for (name, help, value) in gauges {
+    for (name, help, value) in gauges.into_iter().filter_map(|(name, help, value)| Some((name, help, value?))) {
         page.metric(name, help, MetricKind::Gauge);
         page.value(&[], value);
     }
@@ -50,7 +50,6 @@ struct Stat {
     threads: u64,
     start_ticks: u64,
     virtual_bytes: u64,
-    resident_pages: u64,
 }
 
 impl Stat {
@@ -64,7 +63,6 @@ impl Stat {
             threads: field(20)?,
             start_ticks: field(22)?,
             virtual_bytes: field(23)?,
-            resident_pages: field(24)?,
         })
     }
 }
@@ -74,6 +72,12 @@ fn started(stat: &Stat) -> Option<f64> {
     let machine = fs::read_to_string("/proc/stat").ok()?;
     let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + stat.start_ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Linux writes `kB` for 1,024 bytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
 fn open_files(limits: &str) -> Option<u64> {
@@ -87,9 +91,15 @@ mod tests {
     #[test]
     fn a_program_may_be_called_anything() {
         let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 5 0 1234 900000 321 18446744073709551615";
-        let stat = Stat { cpu_ticks: 300, threads: 5, start_ticks: 1234, virtual_bytes: 900_000, resident_pages: 321 };
+        let stat = Stat { cpu_ticks: 300, threads: 5, start_ticks: 1234, virtual_bytes: 900_000 };
         assert_eq!(Stat::parse(text), Some(stat));
         assert_eq!(Stat::parse("7 (a)"), None);
+    }
+
+    #[test]
+    fn resident_memory_does_not_depend_on_the_size_of_a_page() {
+        assert_eq!(resident_bytes("VmHWM:\t   90 kB\nVmRSS:\t     64 kB\nRssAnon:\t 1 kB\n"), Some(65_536));
+        assert_eq!(resident_bytes("Name:\tkthreadd\n"), None);
     }
 
     #[test]
