@@ -384,6 +384,10 @@ pub struct Overlay {
     /// An edit has removed its text. `text` is empty then, for servers that do not know this member.
     #[n(12)]
     pub textless: Option<bool>,
+    /// The message that revised the same message before this one did. With `superseded_by` it leads to every revision of
+    /// a message; `None` also if this one was accepted by an earlier build.
+    #[n(13)]
+    pub revised_before: Option<MessageId>,
 }
 
 /// About how many bytes an edit's text, metadata and tags have.
@@ -437,6 +441,7 @@ impl Overlay {
             delivered_at: self.delivered_at,
             read_at: self.read_at,
             superseded_by: self.superseded_by,
+            revised_before: self.revised_before,
             ..Self::default()
         }
     }

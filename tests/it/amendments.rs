@@ -173,6 +173,28 @@ async fn a_revision_is_part_of_one_chain_whichever_message_is_asked() {
     assert_eq!(review["status"], "cancelled");
 }
 
+/// The second and the third message revise the first one, the fourth revises the second.
+#[tokio::test]
+async fn two_revisions_of_one_message_are_in_its_chain_whichever_is_asked() {
+    let app = TestApp::new().await;
+    let mut ids = vec![message(&app, json!({"channelId": "demo", "text": "1"})).await];
+    for revised in [0, 0, 1] {
+        let body = json!({"channelId": "demo", "text": "again", "iterationOf": ids[revised]});
+        ids.push(message(&app, body).await);
+    }
+    let newest_first: Vec<_> = ids.iter().rev().cloned().collect();
+    for deleted in [None, Some(1), Some(2)] {
+        if let Some(deleted) = deleted {
+            app.delete(format!("/api/v1/messages/{}", ids[deleted])).await.expect(204);
+        }
+        for id in &ids {
+            let chain = format!("/api/v1/messages/{id}/iterations?limit=2");
+            assert_eq!(app.ids(&chain).await, ids, "{id}, {deleted:?}");
+            assert_eq!(app.ids(format!("{chain}&order=desc")).await, newest_first, "{id}, {deleted:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_message_is_delivered_and_read_once() {
     let app = TestApp::new().await;

@@ -307,14 +307,20 @@ impl Posting<'_> {
         self.messages.push(message);
     }
 
-    /// The message `id` is revised by the one just appended: its pending review is cancelled.
+    /// The message `id` is revised by the one just appended: its pending review is cancelled. The new message keeps the
+    /// revision that was the newest before it.
     fn supersede(&mut self, id: MessageId) -> Result<(), Undecided> {
         let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
         if self.writing.events().iter().any(by_this_post) {
             return Ok(());
         }
-        let superseded_by = self.messages.last().map(|message| message.id);
-        let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.reads)? };
+        let Some(revision) = self.messages.last().map(|message| message.id) else { return Ok(()) };
+        let before = overlay_of(id.number, self.writing.reads)?;
+        if let Some(earlier) = before.superseded_by {
+            let overlay = Overlay { revised_before: Some(earlier), ..Overlay::default() };
+            self.writing.overlay(revision.number, &overlay);
+        }
+        let mut overlay = Overlay { superseded_by: Some(revision), ..before };
         if let Some(requested) = review::requested_review(id.number, self.writing.reads)? {
             let current = requested.state_at(&overlay, self.writing.context.now);
             if current.status == ReviewStatus::Pending {

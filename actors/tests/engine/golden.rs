@@ -456,10 +456,12 @@ fn golden_rows() {
         review_end: None,
         untagged: None,
         textless: None,
+        revised_before: None,
     };
     golden.value("overlay", &overlay);
     golden.value("overlay-untagged", &Overlay { untagged: Some(true), ..overlay.clone() });
     golden.value("overlay-textless", &Overlay { textless: Some(true), ..overlay.clone() });
+    golden.value("overlay-revision", &Overlay { revised_before: Some(message(7)), ..Overlay::default() });
     golden.value("overlay-answered", &Overlay { review_end: Some(7), ..overlay });
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());

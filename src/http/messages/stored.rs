@@ -1,5 +1,6 @@
 //! Reading one message.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actors::clock::Millis;
@@ -138,8 +139,8 @@ pub(in crate::http) async fn get(
     Ok(if etag_covers(&found) { unless_known(&call.headers, answer) } else { answer })
 }
 
-/// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each
-/// costs a read: tens of microseconds on the embedded store, a millisecond on a cluster.
+/// The most messages followed from a revision to what it revises, and the most other revisions; of a longer chain the
+/// nearest are shown. Each costs a read: tens of microseconds on the embedded store, a millisecond on a cluster.
 const MAX_ITERATIONS: usize = 1_000;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
@@ -164,24 +165,47 @@ pub(in crate::http) async fn iterations(
     Ok(Page { data, next }.into_response(&list, &call.context.uri))
 }
 
-/// The chain of revisions around a message, oldest first.
+/// The chain of revisions around a message, as far as it was read.
+struct Chain {
+    /// The number of the message that was asked for.
+    asked: u64,
+    /// Its messages, by number.
+    found: BTreeMap<u64, MessageId>,
+    /// Revisions that those name, by their distance from the message that was asked for.
+    named: BTreeMap<(u64, u64), MessageId>,
+}
+
+impl Chain {
+    fn add(&mut self, read: &StoredMessage) {
+        let StoredMessage { message, overlay, .. } = read;
+        self.found.insert(message.id.number, message.id);
+        for id in [overlay.superseded_by, overlay.revised_before].into_iter().flatten() {
+            self.named.insert((id.number.abs_diff(self.asked), id.number), id);
+        }
+    }
+}
+
+/// The chain of revisions around a message, oldest first: what it revises, up to the first message, and every revision
+/// of these.
 async fn chain(call: &Call, id: &str) -> Result<Vec<MessageId>, Problem> {
     let start = find_by_text(call, id).await?;
-    let mut earlier = Vec::new();
+    let mut chain = Chain { asked: start.message.id.number, found: BTreeMap::new(), named: BTreeMap::new() };
+    chain.add(&start);
     let mut next = start.message.content.iteration_of;
-    while let Some(id) = next.filter(|_| earlier.len() < MAX_ITERATIONS) {
-        next = find(call, id).await?.message.content.iteration_of;
-        earlier.push(id);
+    while let Some(id) = next.filter(|_| chain.found.len() <= MAX_ITERATIONS) {
+        let revised = find(call, id).await?;
+        next = revised.message.content.iteration_of;
+        chain.add(&revised);
     }
-    let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
-    next = start.overlay.superseded_by;
-    chain.push(start.message.id);
-    let most = chain.len() + MAX_ITERATIONS;
-    while let Some(id) = next.filter(|_| chain.len() < most) {
-        next = find(call, id).await?.overlay.superseded_by;
-        chain.push(id);
+    let most = chain.found.len() + MAX_ITERATIONS;
+    while let Some((_, id)) = chain.named.pop_first()
+        && chain.found.len() < most
+    {
+        if !chain.found.contains_key(&id.number) {
+            chain.add(&find(call, id).await?);
+        }
     }
-    Ok(chain)
+    Ok(chain.found.into_values().collect())
 }
 
 /// The requested page of a chain; a position is the number of the message before it.

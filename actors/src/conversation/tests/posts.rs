@@ -1,7 +1,9 @@
 //! Appending messages.
 
 use super::*;
-use crate::tables::{DEADLINES, PENDING_REVIEWS};
+use crate::codec;
+use crate::message::Overlay;
+use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
 
 #[test]
 fn the_first_post_opens_the_conversation_before_its_messages() {
@@ -91,6 +93,23 @@ fn two_revisions_in_one_post_cancel_a_review_once() {
     let known = sim.log.len();
     posted(sim.run(&post(vec![revise(asked), revise(asked)])));
     assert_eq!(names(&sim.since(known)), ["message.created", "review.cancelled", "message.created"]);
+}
+
+#[test]
+fn a_second_revision_of_a_message_keeps_the_first_one() {
+    let mut sim = nothing();
+    let first = posted(sim.run(&post(vec![say(content("x"))]))).0[0].id;
+    let revisions: Vec<_> = (0..3).map(|_| posted(sim.run(&post(vec![revise(first)]))).0[0].id).collect();
+    let overlay = |sim: &Sim<Conversation>, id: MessageId| {
+        let row = sim.rows.get(&(OVERLAYS, number_key(id.number)));
+        row.map_or_else(Overlay::default, |row| codec::decode(row).unwrap())
+    };
+    assert_eq!(overlay(&sim, first).superseded_by, Some(revisions[2]));
+    let earlier: Vec<_> = revisions.iter().map(|id| overlay(&sim, *id).revised_before).collect();
+    assert_eq!(earlier, [None, Some(revisions[0]), Some(revisions[1])]);
+    let deleted = amend::Amendment::Delete { seen: None };
+    sim.run(&Command::Amend(Amend { message: revisions[2], amendment: deleted })).unwrap();
+    assert_eq!(overlay(&sim, revisions[2]).revised_before, Some(revisions[1]), "a deleted one keeps it too");
 }
 
 #[test]
