@@ -1,5 +1,6 @@
 //! Conversation messages and the conversations themselves, through HTTP.
 
+use actors::id::MessageId;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};
@@ -269,6 +270,29 @@ async fn faults_are_judged_in_their_order() {
     assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, "true"));
     app.patch(&path).json(json!({"status": "open"})).await.expect(200);
     post(&app, to(&id, json!({"parent_message_id": message[0]["id"]}))).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_parent_that_does_not_exist_is_named_among_other_faults() {
+    let app = TestApp::new().await;
+    let id = opened(&app).await;
+    let parent = post(&app, json!({"conversation_id": id, "content": {"content": "x"}})).await.expect(200);
+    let parent = MessageId::parse(parent[0]["id"].as_str().unwrap()).unwrap();
+    let answering = |parent: MessageId| json!({"content": "x", "parent_message_id": parent.to_string()});
+    let items = [
+        json!(5),
+        answering(parent),
+        answering(MessageId { number: 99, ..parent }),
+        answering(MessageId { at: parent.at.plus(1), ..parent }),
+    ];
+    assert_eq!(
+        post(&app, json!({"conversation_id": id, "content": items})).await.faults(),
+        [
+            "invalid_type /content/0",
+            "parent_not_found /content/2/parent_message_id",
+            "parent_not_found /content/3/parent_message_id",
+        ]
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The order in which a request with a message is judged, the same for each of the three families of messages.
 
+use actors::id::MessageId;
 use serde_json::{Value, json};
 
 use crate::attachments::{files_below, until, uploaded};
@@ -28,6 +29,11 @@ fn conversation(id: &str, text: &str) -> Value {
 /// A message of a conversation that mentions this file.
 fn mentioning(id: &str, file: &str) -> Value {
     json!({"conversation_id": id, "content": {"content": "see", "attachments": [{"id": file}]}})
+}
+
+/// A message of a conversation that answers this one.
+fn answering(id: &str, parent: &str, text: Value) -> Value {
+    json!({"conversation_id": id, "content": {"content": text, "parent_message_id": parent}})
 }
 
 fn contact(text: &str) -> Value {
@@ -158,6 +164,24 @@ async fn a_request_of_every_family_is_judged_in_one_order() {
         ("disabled", send(app, "new", channel("x")), "409 channel_disabled"),
         ("closed", send(app, "new", conversation(&c, "x")), "409 conversation_closed"),
         ("disabled", send_to(app, "demo-api", "new", contact("x")), "409 channel_disabled"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_parent_is_judged_among_the_faults_of_its_request() {
+    let app = TestApp::new().await;
+    let app = &app;
+    let c = id(&app.post("/api/v1/conversations").json(json!({})).await.expect(201)["id"]);
+    let parent = id(&send(app, "k", conversation(&c, "x")).await.expect(200)[0]["id"]);
+    let missing = MessageId { number: 9_999, ..MessageId::parse(&parent).unwrap() }.to_string();
+    let to = |conversation: &str, parent: &str| answering(conversation, parent, json!("x"));
+    let faulty = |conversation: &str, parent: &str| answering(conversation, parent, json!(5));
+    judged([
+        ("no parent", send(app, "new", to(&c, &missing)), "400 parent_not_found"),
+        ("no parent and a fault", send(app, "new", faulty(&c, &missing)), "400 invalid_request"),
+        ("no parent, another request's key", send(app, "k", to(&c, &missing)), "400 parent_not_found"),
+        ("a parent, another request's key", send(app, "k", to(&c, &parent)), "422 idempotency_key_reused"),
     ])
     .await;
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use actors::conversation::{Details, Opening, Origin, Post, Rejection};
 use actors::directory::{CommandContext, Refusal};
-use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
+use actors::id::{Address, AttachmentId, ConversationId, EntityKey, MessageId};
 use actors::key::PrincipalKind;
 use actors::message::{NewMessage, Overlay, Parent, Sender, SenderKind, role};
 use actors::workflows::claims::{self, MAX_LIVES};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
+use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage, stored};
 use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::call::Call;
@@ -40,14 +40,18 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
         return Ok(accepted(&request, &submitted));
     }
-    report_foreign_parents(&post, &mut request.report);
+    let named = post.conversation_id.as_deref().map(ConversationId::parse);
+    let parents = LocalParents::of(&post, named.flatten(), &mut request.report);
+    if !request.report.faults.is_empty() {
+        // Boxed, as are other refusals here, so that they take no room in the future of an accepted request.
+        Box::pin(parents.report_missing(request.call, &mut request.report)).await?;
+    }
     request.report.refuse()?;
     let mut mentions: Vec<_> = files.found.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
     mentions.sort_by_key(|(id, _)| *id);
     mentions.dedup_by_key(|(id, _)| *id);
     let batch = post.batch;
     let memories = post.enable_memories;
-    let named = post.conversation_id.as_deref().map(ConversationId::parse);
     let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
     if let Some(id) = named {
         let entity = request.call.caller.conversation(id.address);
@@ -64,7 +68,10 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
         let command_context = request.command_context(CONVERSATION_SCOPE);
-        return append(&request, id, post, &mentions, command_context).await.map_err(|error| refused(error, batch));
+        return match append(&request, id, post, &mentions, command_context).await {
+            Err(error) => Err(Box::pin(refused_here(request.call, &parents, error)).await?),
+            Ok(response) => Ok(response),
+        };
     }
     for life in 0..MAX_LIVES {
         let key = request.keyed.as_ref().map(|keyed| keyed.key.as_str());
@@ -79,21 +86,59 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     Err(broken("a key opens a conversation in one of its lives"))
 }
 
-/// Parents that cannot be messages of this conversation, whatever it contains, are faults among the others.
-fn report_foreign_parents(post: &ConversationPost, report: &mut Report) {
-    let here = match post.conversation_id.as_deref().map(ConversationId::parse) {
-        Some(None) => return,
-        Some(Some(id)) => Some(id.address),
-        None => None,
-    };
-    for (item, message) in post.messages.iter().enumerate() {
-        if let Some(Parent::Message(id)) = &message.parent
-            && here != Some(id.entity)
-        {
-            let path = Path::ROOT.name("content");
-            let path = if post.batch { path.index(item) } else { path };
-            report.fault(&path.name("parent_message_id"), "parent_not_found", "names no message of this conversation");
+/// What is wrong with a parent.
+const NO_PARENT: &str = "names no message of this conversation";
+
+/// The parents of a request's messages that have the address of the conversation: its log says which exist.
+struct LocalParents {
+    is_batch: bool,
+    /// The parents, each with the place of its item in the batch.
+    parents: Vec<(usize, MessageId)>,
+}
+
+impl LocalParents {
+    /// The parents that may be messages of this conversation. All others are faults, whatever it contains.
+    fn of(post: &ConversationPost, conversation: Option<ConversationId>, report: &mut Report) -> Self {
+        let mut local = Self { is_batch: post.batch, parents: Vec::new() };
+        // A conversation that cannot exist is not found, whatever else is wrong.
+        if conversation.is_none() && post.conversation_id.is_some() {
+            return local;
         }
+        for item in &post.messages {
+            let Some(Parent::Message(id)) = item.parent else { continue };
+            if conversation.is_some_and(|conversation| conversation.address == id.entity) {
+                local.parents.push((item.index, id));
+            } else {
+                local.report(item.index, report);
+            }
+        }
+        local
+    }
+
+    fn report(&self, item: usize, report: &mut Report) {
+        let path = Path::ROOT.name("content");
+        let path = if self.is_batch { path.index(item) } else { path };
+        report.fault(&path.name("parent_message_id"), "parent_not_found", NO_PARENT);
+    }
+
+    /// The items whose parent is no message of the conversation. The conversation looks at them when it decides, so this
+    /// costs reads only where something else refuses the request before.
+    async fn missing(&self, call: &Call) -> Result<Vec<usize>, Problem> {
+        let mut missing = Vec::new();
+        for &(item, id) in &self.parents {
+            if stored::look_up(call, id).await?.is_none() {
+                missing.push(item);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Makes missing parents faults among the others.
+    async fn report_missing(&self, call: &Call, report: &mut Report) -> Result<(), Problem> {
+        for item in self.missing(call).await? {
+            self.report(item, report);
+        }
+        Ok(())
     }
 }
 
@@ -188,13 +233,26 @@ fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
     request.finish(answer::json_text(StatusCode::OK, text), *replay)
 }
 
+/// The error of a named conversation as clients see it. A conversation looks at the key before anything else, so what
+/// comes before a reused key in the order of checks is looked up here.
+async fn refused_here(call: &Call, parents: &LocalParents, error: SubmitError) -> Result<Problem, Problem> {
+    if matches!(error, SubmitError::Refused(Refusal::KeyReused)) {
+        let items = parents.missing(call).await?;
+        if !items.is_empty() {
+            let missing = SubmitError::Refused(Refusal::Rejected(Rejection::ParentNotFound { items }));
+            return Ok(refused(missing, parents.is_batch));
+        }
+    }
+    Ok(refused(error, parents.is_batch))
+}
+
 /// The error as clients see it. `batch`: the request carries a list of messages.
 fn refused(error: SubmitError, batch: bool) -> Problem {
     error.into_problem(|rejection| match rejection {
         Rejection::ParentNotFound { items } if batch => {
             let fault = |item| {
                 let pointer = format!("/content/{item}/parent_message_id");
-                Fault::new(pointer, "parent_not_found", "names no message of this conversation")
+                Fault::new(pointer, "parent_not_found", NO_PARENT)
             };
             Problem::invalid(items.into_iter().map(fault).collect())
         }

@@ -6,7 +6,8 @@
 //! 2. What the body names is looked up. A file that does not exist is one more fault, but none of a retry: if nothing
 //!    else is wrong, the key's first request answers, which was accepted while the file existed
 //!    ([`MessageRequest::replay_before_refusal`]).
-//! 3. All faults are refused at once, whatever the key was used for: 400.
+//! 3. All faults are refused at once, whatever the key was used for: 400. The conversation itself finds a parent that
+//!    does not exist, when it decides; where something else refuses the request before, parents are looked up for that.
 //! 4. A channel that does not exist is refused, 404. Nothing was accepted there, so late faults come before it.
 //! 5. The server that owns the conversation takes over ([`MessageRequest::forwarded`]).
 //! 6. The key's first request answers before anything that may have changed since it was accepted: a deadline that has

@@ -30,6 +30,8 @@ pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 /// One message, with every default but its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationItem {
+    /// Its place in the batch.
+    pub index: usize,
     /// The sender.
     pub role: String,
     /// The named sender; without one the key's principal, or the agent if the role is `assistant`.
@@ -63,6 +65,7 @@ impl ConversationItem {
         let has_more = [tool_calls, attachments].iter().flatten().any(|value| raw::compact(value.raw.get()) != "[]");
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
+            index,
             text: text(&mut fields, has_more, report),
             sender_id: named(&mut fields, "sender_id", NAME_OR_EMPTY, report),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
