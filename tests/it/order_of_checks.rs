@@ -1,6 +1,6 @@
 //! The order in which a request with a message is judged, the same for each of the three families of messages.
 
-use actors::id::MessageId;
+use actors::id::{ConversationId, MessageId};
 use serde_json::{Value, json};
 
 use crate::attachments::{files_below, until, uploaded};
@@ -182,6 +182,21 @@ async fn a_parent_is_judged_among_the_faults_of_its_request() {
         ("no parent and a fault", send(app, "new", faulty(&c, &missing)), "400 invalid_request"),
         ("no parent, another request's key", send(app, "k", to(&c, &missing)), "400 parent_not_found"),
         ("a parent, another request's key", send(app, "k", to(&c, &parent)), "422 idempotency_key_reused"),
+    ])
+    .await;
+
+    // The address of the conversation, at another time.
+    let other = ConversationId::parse(&c).unwrap();
+    let other = ConversationId { at: other.at.plus(1), ..other }.to_string();
+    judged([
+        ("no conversation", send(app, "new", conversation(&other, "x")), "404 conversation_not_found"),
+        (
+            "no conversation, another request's key",
+            send(app, "k", conversation(&other, "x")),
+            "404 conversation_not_found",
+        ),
+        ("no conversation, no parent", send(app, "new", to(&other, &parent)), "400 parent_not_found"),
+        ("both, another request's key", send(app, "k", to(&other, &parent)), "400 parent_not_found"),
     ])
     .await;
 }

@@ -91,6 +91,7 @@ const NO_PARENT: &str = "names no message of this conversation";
 
 /// The parents of a request's messages that have the address of the conversation: its log says which exist.
 struct LocalParents {
+    conversation: Option<ConversationId>,
     is_batch: bool,
     /// The parents, each with the place of its item in the batch.
     parents: Vec<(usize, MessageId)>,
@@ -99,7 +100,7 @@ struct LocalParents {
 impl LocalParents {
     /// The parents that may be messages of this conversation. All others are faults, whatever it contains.
     fn of(post: &ConversationPost, conversation: Option<ConversationId>, report: &mut Report) -> Self {
-        let mut local = Self { is_batch: post.batch, parents: Vec::new() };
+        let mut local = Self { conversation, is_batch: post.batch, parents: Vec::new() };
         // A conversation that cannot exist is not found, whatever else is wrong.
         if conversation.is_none() && post.conversation_id.is_some() {
             return local;
@@ -125,12 +126,22 @@ impl LocalParents {
     /// costs reads only where something else refuses the request before.
     async fn missing(&self, call: &Call) -> Result<Vec<usize>, Problem> {
         let mut missing = Vec::new();
+        if self.parents.is_empty() {
+            return Ok(missing);
+        }
+        let exists = self.has_conversation(call).await?;
         for &(item, id) in &self.parents {
-            if stored::look_up(call, id).await?.is_none() {
+            if !exists || stored::look_up(call, id).await?.is_none() {
                 missing.push(item);
             }
         }
         Ok(missing)
+    }
+
+    /// Whether the conversation exists. An id with the address of one and another time names nothing.
+    async fn has_conversation(&self, call: &Call) -> Result<bool, Problem> {
+        let Some(id) = self.conversation else { return Ok(false) };
+        Ok(call.node().conversation_id(call.caller.conversation(id.address)).await? == Some(id))
     }
 
     /// Makes missing parents faults among the others.
@@ -233,14 +244,18 @@ fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
     request.finish(answer::json_text(StatusCode::OK, text), *replay)
 }
 
-/// The error of a named conversation as clients see it. A conversation looks at the key before anything else, so what
-/// comes before a reused key in the order of checks is looked up here.
+/// The error of a named conversation as clients see it. A conversation looks at the key before anything else, and at its
+/// id before parents, so what comes before these in the order of checks is looked up here.
 async fn refused_here(call: &Call, parents: &LocalParents, error: SubmitError) -> Result<Problem, Problem> {
-    if matches!(error, SubmitError::Refused(Refusal::KeyReused)) {
+    let is_key_reused = matches!(error, SubmitError::Refused(Refusal::KeyReused));
+    if is_key_reused || matches!(error, SubmitError::Refused(Refusal::Rejected(Rejection::NotFound))) {
         let items = parents.missing(call).await?;
         if !items.is_empty() {
             let missing = SubmitError::Refused(Refusal::Rejected(Rejection::ParentNotFound { items }));
             return Ok(refused(missing, parents.is_batch));
+        }
+        if is_key_reused && !parents.has_conversation(call).await? {
+            return Ok(conversation_not_found());
         }
     }
     Ok(refused(error, parents.is_batch))
