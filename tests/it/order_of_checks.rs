@@ -199,4 +199,11 @@ async fn a_parent_is_judged_among_the_faults_of_its_request() {
         ("both, another request's key", send(app, "k", to(&other, &parent)), "400 parent_not_found"),
     ])
     .await;
+
+    judged([
+        ("no id of a conversation", send(app, "new", conversation("conv_x", "x")), "404 conversation_not_found"),
+        ("no id of a conversation, no parent", send(app, "new", to("conv_x", &parent)), "400 parent_not_found"),
+        ("both, and a fault", send(app, "new", faulty("conv_x", &parent)), "400 invalid_request"),
+    ])
+    .await;
 }

@@ -98,13 +98,10 @@ struct LocalParents {
 }
 
 impl LocalParents {
-    /// The parents that may be messages of this conversation. All others are faults, whatever it contains.
+    /// The parents that may be messages of this conversation; none if it is new or its id is none. All others are
+    /// faults, whatever it contains.
     fn of(post: &ConversationPost, conversation: Option<ConversationId>, report: &mut Report) -> Self {
         let mut local = Self { conversation, is_batch: post.batch, parents: Vec::new() };
-        // A conversation that cannot exist is not found, whatever else is wrong.
-        if conversation.is_none() && post.conversation_id.is_some() {
-            return local;
-        }
         for item in &post.messages {
             let Some(Parent::Message(id)) = item.parent else { continue };
             if conversation.is_some_and(|conversation| conversation.address == id.entity) {
