@@ -81,7 +81,6 @@ pub(in crate::http) async fn create(Allowed { call, body, .. }: Allowed<Write, B
         report.faults.extend(faults);
         None
     });
-    report.refuse()?;
     let keyed = key.map(|key| Keyed { key, call: &call });
     let receiving = receive(&call, keyed.as_ref(), source, report);
     // Received bytes are stored however long that takes: an answer that nothing was stored would be a guess.
@@ -155,7 +154,8 @@ impl ReceivedFile {
     }
 }
 
-/// Receives a file and streams it to its destination.
+/// Receives a file and streams it to its destination. A file that comes with faults has none: it is read for the faults
+/// of what is still to come, and none of it is kept.
 async fn receive(
     call: &Call,
     keyed: Option<&Keyed<'_>>,
@@ -166,22 +166,29 @@ async fn receive(
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
-    let mut target = find_target(call, keyed).await?;
+    let Declared { filename, mime_type } = Declared::of(&part, &mut report);
+    let mut target = match report.faults.is_empty() {
+        true => Some(find_target(call, keyed).await?),
+        false => None,
+    };
     let mut received = Received::default();
     let mut pace = Pace::default();
     while let Some(bytes) = pace.next(&mut part, received.size).await? {
         received.take(&bytes)?;
-        if let UploadTarget::New(arrival, _) = &mut target {
+        if let Some(UploadTarget::New(arrival, _)) = &mut target {
             arrival.write(bytes).await?;
         }
     }
-    let named = name(part, &received.head, &mut report);
+    // A form goes on only when the part before is gone.
+    drop(part);
     timeout(SILENCE_TIMEOUT, source.rest(&mut report)).await.map_err(|_| stalled())??;
     if received.size == 0 {
         report.fault(&Path::ROOT.name("file"), "too_short", "the file is empty; it must have at least one byte");
     }
     let ignored = report.check()?;
-    let named = named.ok_or_else(|| broken("a file without faults has a name"))?;
+    let target = target.ok_or_else(|| broken("a file without faults has a destination"))?;
+    let mime_type = mime_type.unwrap_or_else(|| sniff::of_upload(&received.head).to_owned());
+    let named = FileInfo { filename, mime_type };
     Ok(ReceivedFile { target, named, digest: *received.hasher.finalize().as_bytes(), ignored })
 }
 
@@ -211,28 +218,31 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attachment_too_large", detail)
 }
 
-/// The name and type of the file; `None` if the report has faults about them.
-fn name(part: Part, head: &[u8], report: &mut Report) -> Option<FileInfo> {
-    let mime_type = match part.mime_type {
-        Some(given) => match essence(&given) {
-            Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
-            Some(essence) => with_parameters(essence, &given),
-            None => {
+/// The name of a file, and its media type; `None`: its first bytes decide.
+struct Declared {
+    filename: String,
+    mime_type: Option<String>,
+}
+
+impl Declared {
+    /// What the client declares; faults of it are reported.
+    fn of(part: &Part, report: &mut Report) -> Self {
+        let mime_type = part.mime_type.as_deref().and_then(|given| {
+            let Some(essence) = essence(given) else {
                 let message = "must be a media type such as image/png";
-                report.faults.push(Fault::new(part.type_pointer, "invalid_header", message));
+                report.push(Fault::new(part.type_pointer, "invalid_header", message));
                 return None;
-            }
-        },
-        None => sniff::of_upload(head).to_owned(),
-    };
-    let filename = part.filename.as_deref().and_then(basename).unwrap_or_else(|| "attachment".to_owned());
-    let chars = filename.chars().count();
-    if chars > MAX_FILENAME_CHARS {
-        let message = format!("must have at most {MAX_FILENAME_CHARS} characters, has {chars}");
-        report.faults.push(Fault::new(part.name_pointer, "too_long", message));
-        return None;
+            };
+            (essence != "application/octet-stream").then(|| with_parameters(essence, given))
+        });
+        let filename = part.filename.as_deref().and_then(basename).unwrap_or_else(|| "attachment".to_owned());
+        let chars = filename.chars().count();
+        if chars > MAX_FILENAME_CHARS {
+            let message = format!("must have at most {MAX_FILENAME_CHARS} characters, has {chars}");
+            report.push(Fault::new(part.name_pointer, "too_long", message));
+        }
+        Self { filename, mime_type }
     }
-    Some(FileInfo { filename, mime_type })
 }
 
 /// A keyed file has an address that a retry finds again; a forgotten key begins another life.

@@ -145,6 +145,36 @@ async fn each_fault_of_an_upload_is_named() {
     app.post(path).key(&reader).body("text/plain", "x").await.problem(403, "insufficient_scope");
 }
 
+#[tokio::test]
+async fn faults_of_an_uploads_head_and_of_its_file_are_named_at_once() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/attachments";
+    let strict = format!("{path}?strict=true&x=1");
+    let long = format!("{strict}&filename={}", "ü".repeat(256));
+    let file = "name=\"file\"; filename=\"a\"";
+    let unkeyed = "invalid_idempotency_key /Idempotency-Key";
+    let faulty: [(Request, &[&str]); 6] = [
+        (app.post(path).header("idempotency-key", "a b").body("text/plain", ""), &[unkeyed, "too_short /file"]),
+        (app.post(&long).body("text/plain", "x"), &["unknown_field /x", "too_long /filename"]),
+        (
+            app.post(&long).body("text", "x"),
+            &["unknown_field /x", "invalid_header /Content-Type", "too_long /filename"],
+        ),
+        (post_form(&app, &strict, &[(file, b"a"), (file, b"b")]), &["unknown_field /x", "too_many /file"]),
+        (
+            post_form(&app, &strict, &[("name=\"n\"", b"x"), (file, b"")]),
+            &["unknown_field /x", "unknown_field /n", "too_short /file"],
+        ),
+        (post_form(&app, path, &[("name=\"n\"", b"x")]).header("idempotency-key", "a b"), &[unkeyed, "required /file"]),
+    ];
+    for (request, expected) in faulty {
+        assert_eq!(request.await.faults(), expected);
+        assert_eq!(files_below(app.files.path()), [""; 0], "{expected:?}: none of it is kept");
+    }
+    let too_large = app.post(&strict).body("text/plain", streamed(MAX_BYTES + 1));
+    too_large.await.problem(413, "attachment_too_large");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_stalls_is_waited_for_no_longer_when_the_server_stops() {
     let app = TestApp::new().await;
