@@ -233,7 +233,7 @@ impl Declared {
                 report.push(Fault::new(part.type_pointer, "invalid_header", message));
                 return None;
             };
-            (essence != "application/octet-stream").then(|| with_parameters(essence, given))
+            Some(with_parameters(essence, given))
         });
         let filename = part.filename.as_deref().and_then(basename).unwrap_or_else(|| "attachment".to_owned());
         let chars = filename.chars().count();

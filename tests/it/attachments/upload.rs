@@ -72,7 +72,7 @@ async fn a_name_leads_nowhere_and_a_type_is_what_it_says_or_what_the_bytes_say()
         ("attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe.txt", "TEXT/Plain", "größe.txt", "text/plain"),
         ("attachment; filename*=UTF-8''a%0D%0Ab%E2%80%AEgpj.exe", "a/b", "abgpj.exe", "a/b"),
         ("attachment; filename=\"..\"", "text/plain", "attachment", "text/plain"),
-        ("attachment", "application/octet-stream", "attachment", "text/plain"),
+        ("attachment", "application/octet-stream", "attachment", "application/octet-stream"),
         ("inline; filename=x", "", "x", "text/plain"),
     ] {
         let request = app.post("/api/v1/attachments").header("content-disposition", disposition);
