@@ -6,15 +6,20 @@ use actors::clock::Millis;
 use actors::id::Address;
 use actors::store::{KeyRange, Order, Scan, View};
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 
-use super::paging::{Page, PageItems, PageRequest};
+use super::paging::{Page, PageItems, PageRequest, ScanBudget};
 use crate::app::App;
 use crate::problem::Problem;
 
-/// Entries scanned for one page. A filter with few matches gives a short page with a cursor after it instead of an
+/// Entries loaded for one page. A filter with few matches gives a short page with a cursor after it instead of an
 /// unbounded request.
-const MAX_SCANNED: usize = 2_000;
+const MAX_LOADED: usize = 2_000;
+/// Entries for one page whose key alone says that they are not in it.
+const SKIPPED: ScanBudget = ScanBudget { at_first: 50_000, in_any_case: MAX_LOADED };
+/// Entries read at once where many are skipped.
+const ENTRIES_PER_READ: usize = 1_000;
 /// Milliseconds after which an entry with an early position is in its list, even under load. If that takes longer, the
 /// store is in trouble.
 const LISTED_MILLIS: u64 = 100;
@@ -48,7 +53,25 @@ impl Listing<'_> {
     where
         F: Future<Output = Result<Option<(T, usize)>, Problem>>,
     {
-        let page = self.read(app, request, &load).await?;
+        self.page_where(app, request, |_| true, load).await
+    }
+
+    /// One page of those entries whose key, without the prefix, is `wanted`. The others are not loaded, so a page may
+    /// skip many more of them than entries that `load` filters out.
+    ///
+    /// # Errors
+    /// As [`Listing::page`].
+    pub(super) async fn page_where<T, F>(
+        &self,
+        app: &App,
+        request: &PageRequest,
+        wanted: impl Fn(&[u8]) -> bool,
+        load: impl Fn(Bytes) -> F,
+    ) -> Result<Page<T>, Problem>
+    where
+        F: Future<Output = Result<Option<(T, usize)>, Problem>>,
+    {
+        let page = self.read(app, request, &wanted, &load).await?;
         let at = page.next.as_deref().filter(|_| self.placed_early && request.order == Order::Asc);
         let at = at.and_then(|at| at.get(self.prefix.len()..)?.first_chunk().copied()).map(Millis::from_bytes);
         // The time of a position may be slightly ahead of the clock.
@@ -56,36 +79,51 @@ impl Listing<'_> {
             0 => Ok(page),
             left => {
                 sleep(Duration::from_millis(left)).await;
-                self.read(app, request, &load).await
+                self.read(app, request, &wanted, &load).await
             }
         }
     }
 
-    async fn read<T, F>(&self, app: &App, request: &PageRequest, load: impl Fn(Bytes) -> F) -> Result<Page<T>, Problem>
+    async fn read<T, F>(
+        &self,
+        app: &App,
+        request: &PageRequest,
+        wanted: impl Fn(&[u8]) -> bool,
+        load: impl Fn(Bytes) -> F,
+    ) -> Result<Page<T>, Problem>
     where
         F: Future<Output = Result<Option<(T, usize)>, Problem>>,
     {
-        let chunk = request.limit + 1;
+        let began = Instant::now();
+        let mut chunk = request.limit + 1;
         let mut at = request.cursor.clone();
         let mut items = PageItems::of(request.limit);
-        let mut scanned = 0;
+        let (mut loaded, mut skipped) = (0, 0);
         loop {
             let range = range_after(self.prefix, at.as_deref(), request.order);
             let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await?;
             for row in &rows {
-                if let Some((found, weight)) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await?
+                let key = row.key.slice(self.prefix.len().min(row.key.len())..);
+                let is_wanted = wanted(&key);
+                let item = if is_wanted { load(key).await? } else { None };
+                if let Some((found, weight)) = item
                     && !items.push(found, weight)
                 {
                     return Ok(items.into_page(at));
                 }
+                loaded += usize::from(is_wanted);
+                skipped += usize::from(!is_wanted);
                 at = Some(row.key.to_vec());
             }
-            scanned += rows.len();
             if rows.len() < chunk {
                 return Ok(items.into_page(None));
             }
-            if scanned >= MAX_SCANNED {
+            if loaded >= MAX_LOADED || SKIPPED.is_spent(skipped, began.elapsed()) {
                 return Ok(items.into_page(at));
+            }
+            if skipped > 0 {
+                chunk = chunk.max(ENTRIES_PER_READ);
+                yield_now().await;
             }
         }
     }

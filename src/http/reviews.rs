@@ -143,11 +143,10 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> R
         None => None,
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
+    // A damaged key is an error, not a review of another channel.
+    let wanted = |key: &[u8]| channel.is_none_or(|channel| parse_review_key(key).is_none_or(|id| id.entity == channel));
     let load = async |key: Bytes| {
         let id = parse_review_key(&key).ok_or_else(|| broken("an entry of a list of reviews names its message"))?;
-        if channel.is_some_and(|channel| id.entity != channel) {
-            return Ok(None);
-        }
         match find(&call, id).await {
             Ok(stored) if status.is_some_and(|status| stored.state.status != status) => Ok(None),
             Ok(stored) => {
@@ -159,7 +158,7 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> R
         }
     };
     let page = Listing { workspace: call.caller.address, view, prefix: b"", placed_early: false }
-        .page(&call.app, &request, load)
+        .page_where(&call.app, &request, wanted, load)
         .await?;
     let data = page.data.iter().map(StoredReview::view).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))

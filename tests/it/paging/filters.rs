@@ -1,5 +1,6 @@
 //! Filters of lists, and that their pages are as exact as those of the whole list.
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::world;
@@ -144,5 +145,27 @@ async fn conversations_are_filtered_by_owner_channel_and_contact_together() {
     for filter in ["ownerId=ana".to_owned(), "channelId=demo-api".to_owned(), format!("contactId={ana}")] {
         let page = app.get(format!("/api/v1/conversations?{filter}")).key(&other).await.expect(200);
         assert_eq!(page["data"], json!([]), "{filter}");
+    }
+}
+
+/// More than are loaded for one page.
+#[tokio::test]
+async fn a_channels_review_is_found_behind_many_of_another_channel() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/channels").json(json!({"id": "second", "name": "s", "kind": "human"})).await.expect(201);
+    let ask = |channel: &str| {
+        let body = json!({"channelId": channel, "review": {"type": "approval"}});
+        app.post("/api/v1/messages").json(body).send()
+    };
+    let before = ask("second").await.expect(201)["id"].clone();
+    let others: Vec<_> = stream::iter((0..2_100).map(|_| ask("demo"))).buffer_unordered(64).collect().await;
+    others.into_iter().for_each(|answer| drop(answer.expect(201)));
+    let behind = ask("second").await.expect(201)["id"].clone();
+    for (query, expected) in
+        [("", [&before, &behind]), ("&status=pending", [&before, &behind]), ("&order=desc", [&behind, &before])]
+    {
+        let page = app.get(format!("/api/v1/reviews?channelId=second{query}")).await.expect(200);
+        assert_eq!([&page["data"][0]["id"], &page["data"][1]["id"]], expected, "{query}");
+        assert_eq!((page["data"].as_array().unwrap().len(), &page["hasMore"]), (2, &json!(false)), "{query}");
     }
 }
