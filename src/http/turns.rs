@@ -200,7 +200,7 @@ pub(super) fn admit(call: &Call, agent: &str) -> Result<(), Problem> {
     })
 }
 
-/// The turn that a request with this key started, now or before.
+/// The turn that a request with this key started, now or before, as it is now.
 async fn requested(
     node: &Node,
     entity: EntityKey,
@@ -214,13 +214,13 @@ async fn requested(
             let turn = read::turn_of(node, entity, effect, key).await;
             let then = turn?.ok_or_else(|| broken("the effect of a start is a turn"))?;
             let now = node.turn(entity, then.id.number).await?;
-            Ok(Replayed { value: now.filter(Turn::is_over).unwrap_or(then), replay: Replay::Repeated })
+            Ok(Replayed { value: now.unwrap_or(then), replay: Replay::Repeated })
         }
     }
 }
 
-/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with the outcome
-/// once the turn is over. A client that prefers to wait gets 200 if the turn ends within that time.
+/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets 202 with the turn as it is then, and 200
+/// with the outcome once the turn is over. A client that prefers to wait gets 200 if the turn ends within that time.
 pub(super) async fn start(
     Path(conversation): Path<String>,
     Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
@@ -269,7 +269,9 @@ pub(super) async fn start(
     if let Some(wait) = &mut wait {
         turn = wait.ended(&call, entity, turn).await?;
     }
-    let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    // A 202 is not recorded.
+    let (status, replay) =
+        if turn.is_over() { (StatusCode::OK, replay) } else { (StatusCode::ACCEPTED, Replay::First) };
     let location = format!("/turns/{}", turn.id);
     let started = StoredTurn { entity, conversation: state.id, turn };
     let response = started.response(&call, ReplyVersion::Original, status).await.map_err(unreadable_outcome)?;

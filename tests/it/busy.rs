@@ -174,7 +174,7 @@ async fn an_agent_may_be_asked_to_answer_any_conversation() {
         (&json!("running"), format!("/api/v1/turns/{}", turn["id"].as_str().unwrap()))
     );
     let again = start().await;
-    assert_eq!((again.header("idempotent-replayed"), &again.json["id"]), ("true", &turn["id"]));
+    assert_eq!((again.status, again.header("idempotent-replayed"), &again.json["id"]), (202, "", &turn["id"]));
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     let ended = app.get(format!("/api/v1/turns/{}", turn["id"].as_str().unwrap())).await.expect(200);
     assert_eq!((&ended["status"], ended["aiMessages"].as_array().unwrap().len()), (&json!("completed"), 1));
@@ -268,7 +268,11 @@ async fn a_retry_for_a_queued_turn_returns_that_turn() {
     assert_eq!(send(&app, "two", "wait=0").await.status, 202);
     for (key, before) in [("a", &first), ("b", &second)] {
         let again = start(key).await;
-        assert_eq!((again.header("idempotent-replayed"), &again.json), ("true", &before.json));
+        assert_eq!(
+            (again.status, again.header("idempotent-replayed"), &again.json["id"]),
+            (202, "", &before.json["id"])
+        );
+        assert_eq!(again.json, app.get(before.header("location")).await.expect(200), "the turn as it is now");
     }
 }
 

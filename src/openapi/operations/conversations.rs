@@ -121,8 +121,8 @@ fn start_turn() -> OperationDoc {
     .shared("Prefer")
     .keyed()
     .body(named("TurnNew"), "The agent.", &[examples::TURN])
-    .answers(202, "The turn is waiting or running.", named("Turn"), &[])
-    .with_headers(&["Location", "Idempotent-Replayed", "Preference-Applied"])
+    .answers(202, "The turn is waiting or running. A retry gets the turn as it is then.", named("Turn"), &[])
+    .with_headers(&["Location", "Preference-Applied"])
     .answers(
         200,
         "The turn has ended, while the request waited or since an earlier request with the same key started it.",
