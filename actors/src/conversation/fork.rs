@@ -58,7 +58,7 @@ pub struct Fork {
     /// How many messages were copied.
     #[n(2)]
     pub copied: u64,
-    /// The time of this progress.
+    /// The time of the newest copy or, before the first one, of the beginning: when the conversation was last updated.
     #[n(3)]
     pub at: Millis,
     /// When it is checked again.
@@ -155,7 +155,7 @@ pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -
             writing.row(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
         }
     }
-    let at = writing.context.now;
+    let at = if copied > fork.copied { writing.context.now } else { fork.at };
     let check_at = writing.context.now.plus(COPY_CHECK_DELAY_MILLIS);
     writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, check_at, put_off: 0, ..fork }));
     Ok(writing.done(Reply::Nothing))

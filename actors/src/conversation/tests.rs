@@ -13,6 +13,7 @@ use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 
 mod calls;
 mod erasure;
+mod forks;
 mod posts;
 mod random;
 mod reviews;
