@@ -160,3 +160,37 @@ async fn an_edit_that_would_leave_nothing_is_refused_at_the_member_that_was_sent
     let both = app.patch(&path).json(json!({"text": "y", "content": ""})).await;
     assert_eq!(both.faults(), ["required /content"], "the message's own name comes first");
 }
+
+#[tokio::test]
+async fn an_edit_with_the_values_that_a_message_has_changes_nothing() {
+    let app = TestApp::new().await;
+    let call = json!({"content": {"content": "", "role": "assistant", "tool_calls": [{"id": "1"}]}});
+    let labelled = json!({"content": {"content": "a", "tags": ["t"], "meta_data": {"k": 1}}});
+    for (body, edits) in [
+        (json!({"channelId": "demo", "status": "info"}), vec![json!({"text": null}), json!({"tags": null})]),
+        (
+            json!({"channelId": "demo", "text": "a", "metadata": {"k": 1}}),
+            vec![json!({"text": "a"}), json!({"metadata": {"k": 1}}), json!({"text": "a", "tags": null}), json!({})],
+        ),
+        (labelled, vec![json!({"content": "a"}), json!({"meta_data": {"k": 1}}), json!({"tags": ["t"]})]),
+        (call, vec![json!({"content": ""}), json!({"content": null}), json!({"meta_data": null, "tags": null})]),
+    ] {
+        let made = app.post(MESSAGES).json(body).await.json;
+        let message = made.get(0).unwrap_or(&made);
+        let log = match message["conversation_id"].as_str() {
+            Some(conversation) => format!("/api/v1/conversations/{conversation}/events"),
+            None => "/api/v1/channels/demo/events".to_owned(),
+        };
+        let path = format!("{MESSAGES}/{}", message["id"].as_str().unwrap());
+        let before = app.get(&path).await;
+        let known = app.get(&log).await.expect(200);
+        for edit in edits {
+            app.clock.advance(1_000);
+            let edited = app.patch(&path).json(edit.clone()).await;
+            assert_eq!((edited.status, edited.header("etag")), (200, before.header("etag")), "{edit}");
+            assert_eq!(edited.json, before.json, "{edit}");
+            assert_eq!(app.get(&path).await.expect(200), before.json, "{edit}");
+            assert_eq!(app.get(&log).await.expect(200), known, "{edit}");
+        }
+    }
+}

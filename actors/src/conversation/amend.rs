@@ -8,11 +8,11 @@ use bytes::Bytes;
 use super::post::is_message;
 use super::review::{self, at_present, requested_review};
 use super::writing::{Decided, Writing};
-use super::{Event, Rejection, Reply, State, number_key};
+use super::{Event, Rejection, Reply, State, message_of, number_key};
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Decision, Need, ReadSet, Record, Undecided};
-use crate::message::{Json, Overlay, Removal, ReviewStatus, text_weight};
+use crate::message::{Content, Json, Overlay, Removal, ReviewStatus, text_weight};
 use crate::patch::Patch;
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, REPLAYS};
@@ -129,7 +129,11 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
     }
     let mut after = before;
     match amendment {
-        Amendment::Edit(new) => edit(new, message, &mut after, &mut writing),
+        Amendment::Edit(new) => {
+            if let Some(accepted) = reads.record(message.number)?.as_ref().and_then(message_of) {
+                edit(state, new, (message, &accepted.content), &mut after, &mut writing);
+            }
+        }
         Amendment::Delete { .. } => delete(message, &mut after, &mut writing)?,
         Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, &mut writing),
     }
@@ -144,20 +148,48 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
     Ok(writing.done(Reply::Amended(Box::new(answered))))
 }
 
-/// Applies the new values. If it has them already, nothing changes.
-fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) {
-    let before = after.clone();
+/// The members that an edit may change, as clients see them.
+#[derive(PartialEq)]
+struct Shown<'a> {
+    text: Option<&'a str>,
+    metadata: Option<&'a str>,
+    tags: Option<&'a [String]>,
+}
+
+impl<'a> Shown<'a> {
+    /// Those of a message with this content. A human channel's message shows only the members that it has; every other
+    /// one shows a text and metadata, empty ones if need be.
+    fn of(state: &State, content: &'a Content, overlay: &'a Overlay) -> Self {
+        let text = overlay.text_of(content);
+        let metadata = overlay.metadata.as_ref().or(content.metadata.as_ref()).map(Json::as_str);
+        let tags = overlay.tags_of(content);
+        match state.origin.human_channel() {
+            Some(_) => Self { text, metadata, tags },
+            None => Self { text: text.or(Some("")), metadata: metadata.or(Some("{}")), tags },
+        }
+    }
+}
+
+/// Applies the new values. If the message shows them already, nothing changes.
+fn edit(
+    state: &State,
+    edit: &Edit,
+    (message, content): (MessageId, &Content),
+    after: &mut Overlay,
+    writing: &mut Writing<'_>,
+) {
+    let mut edited = after.clone();
     if edit.text != Patch::Keep {
-        after.textless = (edit.text == Patch::Clear).then_some(true);
-        after.text = Some(edit.text.clone().new_value().unwrap_or_default());
+        edited.textless = (edit.text == Patch::Clear).then_some(true);
+        edited.text = Some(edit.text.clone().new_value().unwrap_or_default());
     }
-    after.metadata = edit.metadata.clone().or(after.metadata.take());
+    edited.metadata = edit.metadata.clone().or(edited.metadata.take());
     if edit.tags != Patch::Keep {
-        after.untagged = (edit.tags == Patch::Clear).then_some(true);
-        after.tags = edit.tags.clone().new_value();
+        edited.untagged = (edit.tags == Patch::Clear).then_some(true);
+        edited.tags = edit.tags.clone().new_value();
     }
-    if *after != before {
-        after.updated_at = Some(writing.context.now);
+    if Shown::of(state, content, &edited) != Shown::of(state, content, after) {
+        *after = Overlay { updated_at: Some(writing.context.now), ..edited };
         writing.event(Event::MessageUpdated { message });
     }
 }
