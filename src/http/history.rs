@@ -10,7 +10,7 @@ use std::time::Duration;
 use actors::id::Address;
 use actors::node::Node;
 use actors::tasks::shares::{SharedPermit, SharedPermits};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::problem::Problem;
 
@@ -50,10 +50,53 @@ impl HistoryPermits {
     /// # Errors
     /// 503 if there is none in time.
     pub(crate) async fn for_page(&self, workspace: Address) -> Result<SharedPermit, Problem> {
-        let entered = timeout(PAGE_TIMEOUT, self.0.enter(workspace)).await;
+        self.within(PAGE_TIMEOUT, workspace).await
+    }
+
+    /// The permits for a page of this workspace for which more may be read than it shows: each covers `part` events or
+    /// entries, as many as are read where all are shown.
+    pub(crate) fn for_parts(&self, workspace: Address, part: usize) -> PartPermits<'_> {
+        PartPermits { permits: self, workspace, wait_left: PAGE_TIMEOUT, part, left: 0, held: None }
+    }
+
+    async fn within(&self, wait: Duration, workspace: Address) -> Result<SharedPermit, Problem> {
+        let entered = timeout(wait, self.0.enter(workspace)).await;
         entered.map_err(|_| {
             Problem::unavailable("overloaded", "too many requests are reading messages and events; retry later", 1)
         })
+    }
+}
+
+/// The permits for a page that is read in parts: one at a time, the last of them until the page is rendered. A page of
+/// which most is filtered out takes its next permit behind the requests that wait meanwhile.
+#[derive(Debug)]
+pub(crate) struct PartPermits<'a> {
+    permits: &'a HistoryPermits,
+    workspace: Address,
+    /// How long it may still wait for permits.
+    wait_left: Duration,
+    part: usize,
+    /// How much of the part is not read yet.
+    left: usize,
+    held: Option<SharedPermit>,
+}
+
+impl PartPermits<'_> {
+    /// Begins to read so many events or entries, once there is a permit for them.
+    ///
+    /// # Errors
+    /// 503 if there is none in time.
+    pub(crate) async fn read(&mut self, count: usize) -> Result<(), Problem> {
+        if self.left == 0 {
+            // Returned before the wait for the next one: others may wait for it.
+            self.held = None;
+            let began = Instant::now();
+            self.held = Some(self.permits.within(self.wait_left, self.workspace).await?);
+            self.wait_left = self.wait_left.saturating_sub(began.elapsed());
+            self.left = self.part;
+        }
+        self.left = self.left.saturating_sub(count);
+        Ok(())
     }
 }
 
@@ -85,5 +128,24 @@ mod tests {
         held.pop();
         assert!(streams.iter_mut().all(|waits| waits.now_or_never().is_none()));
         assert!(page.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_reads_on_waits_behind_those_that_came_meanwhile() {
+        let permits = HistoryPermits::of(1, false);
+        let [crowded, quiet] = [1, 2].map(|n| Address([n; 10]));
+        let mut lists: Vec<_> = (0..4).map(|_| permits.for_parts(crowded, 9)).collect();
+        for list in &mut lists {
+            // A part ends with the chunk that goes beyond it.
+            for count in [5, 5] {
+                list.read(count).now_or_never().unwrap().unwrap();
+            }
+        }
+        let mut page = Box::pin(permits.for_page(quiet));
+        assert!((&mut page).now_or_never().is_none());
+        let mut next = Box::pin(lists[0].read(5));
+        assert!((&mut next).now_or_never().is_none());
+        assert!(page.now_or_never().unwrap().is_ok());
+        assert!((&mut next).now_or_never().unwrap().is_ok(), "its page is read");
     }
 }

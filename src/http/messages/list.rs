@@ -8,7 +8,6 @@ use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::store::SeqRange;
-use actors::tasks::shares::SharedPermit;
 use axum::extract::Path;
 use axum::response::Response;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,6 +17,7 @@ use super::human_channel;
 use crate::app::App;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Read;
+use crate::http::history::PartPermits;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_after};
 use crate::http::paging::{Page, PageItems, PageRequest, ScanBudget, position_of};
 use crate::http::query::Query;
@@ -166,35 +166,67 @@ impl Scanned {
     }
 }
 
+/// The permit to read a chunk of a page; the last one is held until the page is rendered.
+enum ChunkPermits<'a> {
+    /// With a filter: one of [`Scans`] for each chunk.
+    Search { scans: &'a Scans, until: Instant, held: Option<SemaphorePermit<'a>> },
+    /// Without: those of all readers of histories.
+    Read(PartPermits<'a>),
+}
+
+impl<'a> ChunkPermits<'a> {
+    /// Those for this page.
+    fn of(call: &'a Call, request: &PageRequest, filter: &Filter) -> Self {
+        let app = &call.app;
+        if filter.is_some() {
+            return Self::Search { scans: app.scans(), until: Instant::now() + PERMIT_TIMEOUT, held: None };
+        }
+        // More is read where events are no messages, such as edits.
+        Self::Read(app.history().for_parts(call.caller.address, request.limit + 1))
+    }
+
+    /// Begins to read a chunk of so many events, once there is a permit for it.
+    ///
+    /// # Errors
+    /// 503 if there is none in time.
+    async fn read(&mut self, events: usize) -> Result<(), Problem> {
+        match self {
+            Self::Search { scans, until, held } => {
+                *held = None;
+                *held = Some(scans.enter(*until).await.ok_or_else(too_many_searches)?);
+                Ok(())
+            }
+            Self::Read(permits) => permits.read(events).await,
+        }
+    }
+}
+
 /// One page of a conversation's messages.
 ///
 /// # Errors
 ///
-/// 503 if the store cannot be read, or too many others search; 500 if the stored data cannot be read.
+/// 503 if the store cannot be read, or too many others read or search; 500 if the stored data cannot be read.
 async fn page_of(
     app: &App,
     entity: EntityKey,
     request: &PageRequest,
     filter: &Filter,
+    permits: &mut ChunkPermits<'_>,
 ) -> Result<Page<(Message, Overlay)>, Problem> {
     let began = Instant::now();
-    let until = began + PERMIT_TIMEOUT;
     let node = app.node();
     let mut items = PageItems::of(request.limit);
     let mut scanned = Scanned::default();
     let mut at = request.seq();
     loop {
-        let permit = if filter.is_some() { app.scans().enter(until).await } else { None };
-        if filter.is_some() && permit.is_none() {
-            // The scanned events are a page, if a short one.
-            return if scanned.events > 0 {
-                Ok(items.into_page(at.map(position_of)))
-            } else {
-                Err(too_many_searches())
-            };
-        }
         let range = seqs_after(1, at, request.order);
         let chunk = scanned.chunk(filter, request.limit);
+        match permits.read(chunk).await {
+            Ok(()) => {}
+            // The scanned events are a page, if a short one.
+            Err(_) if scanned.events > 0 => return Ok(items.into_page(at.map(position_of))),
+            Err(none_in_time) => return Err(none_in_time),
+        }
         let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(items.into_page(None));
@@ -223,21 +255,8 @@ async fn page_of(
         if scanned.is_spent(began.elapsed()) {
             return Ok(items.into_page(at.map(position_of)));
         }
-        drop(permit);
         tokio::task::yield_now().await;
     }
-}
-
-/// The permit of a page without a filter, until it is rendered. One with a filter takes one of [`Scans`] for each chunk,
-/// so its rendering is bounded too.
-///
-/// # Errors
-/// 503 if there is none in time.
-async fn page_permit(call: &Call, filter: &Filter) -> Result<Option<SharedPermit>, Problem> {
-    if filter.is_some() {
-        return Ok(None);
-    }
-    call.app.history().for_page(call.caller.address).await.map(Some)
 }
 
 /// 503, before any event was scanned.
@@ -283,8 +302,9 @@ async fn of_channel(call: &Call, query: &Query, channel: &str) -> Result<Respons
     };
     let (channel, (request, filter, list)) = human_channel(call, (channel, "/channelId"), read_query).await?;
     let entity = channel.conversation(call.caller.address);
-    let _permit = page_permit(call, &filter).await?;
-    let page = page_of(&call.app, entity, &request, &filter.of_channel(&channel.id)).await?;
+    let filter = filter.of_channel(&channel.id);
+    let mut permits = ChunkPermits::of(call, &request, &filter);
+    let page = page_of(&call.app, entity, &request, &filter, &mut permits).await?;
     let now = call.app.now();
     let present = |(message, overlay): (Message, Overlay)| {
         let overlay = at_present(message.content.review.as_ref(), overlay, now);
@@ -302,8 +322,8 @@ async fn conversation_page(call: &Call, query: &Query, conversation: &str) -> Re
     let entity = call.caller.conversation(id.address);
     let found = call.node().conversation_id(entity).await?;
     found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
-    let _permit = page_permit(call, &filter).await?;
-    let page = page_of(&call.app, entity, &request, &filter).await?;
+    let mut permits = ChunkPermits::of(call, &request, &filter);
+    let page = page_of(&call.app, entity, &request, &filter, &mut permits).await?;
     let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();
     Ok(page.render_with(&list, &call.context.uri, bytes, |out, (message, overlay)| {
         conversation_view(&call.caller.workspace, message, overlay).write(out);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::thread;
 
 use actors::store::faulty::{FaultyStore, Rates};
+use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::post;
-use crate::support::{Kind, TestApp};
+use crate::support::TestApp;
 
 const EVENTS: &str = "/api/v1/channels/demo/events";
 const MESSAGES: &str = "/api/v1/messages?channelId=demo";
@@ -18,24 +20,30 @@ fn readers() -> usize {
     4 * thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
+/// Until every task waits.
+async fn settle() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+/// A server in memory whose reads of logs use up these permits.
+async fn with_reads(reads: &Arc<Semaphore>) -> TestApp {
+    let reads = Arc::clone(reads);
+    TestApp::with_memory(|store| FaultyStore::new(store, 0, Rates::default()).hanging(reads)).await
+}
+
 /// A stream waits.
 #[tokio::test(start_paused = true)]
 async fn a_page_without_a_permit_in_ten_seconds_is_refused() {
-    if Kind::chosen() != Kind::Memory {
-        // There are more permits on a store of several servers, and the order is certain only in memory.
-        return;
-    }
     let reads = Arc::new(Semaphore::new(1_000));
-    let held = Arc::clone(&reads);
-    let app = TestApp::with_store(|store| FaultyStore::new(store, 0, Rates::default()).hanging(held)).await;
+    let app = with_reads(&reads).await;
     post(&app, "one").await;
     reads.forget_permits(1_000);
     let mut pages = Vec::new();
     for _ in 0..readers() {
         pages.push(tokio::spawn(app.get(EVENTS).send()));
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
     }
     for path in [EVENTS, MESSAGES] {
         let begun = Instant::now();
@@ -54,6 +62,40 @@ async fn a_page_without_a_permit_in_ten_seconds_is_refused() {
         page.await.unwrap().expect(200);
     }
     assert_eq!(live.next().await.data["sequence"], 1);
+}
+
+/// The lists read the edits of one message.
+#[tokio::test(start_paused = true)]
+async fn long_lists_let_the_page_of_another_workspace_be_read_between_two_chunks() {
+    let reads = Arc::new(Semaphore::new(1_000));
+    let app = with_reads(&reads).await;
+    let said = post(&app, "one").await;
+    let path = format!("/api/v1/messages/{}", said["id"].as_str().unwrap());
+    for n in 0..40 {
+        app.patch(&path).json(json!({"text": n.to_string()})).await.expect(200);
+    }
+    let key = app.workspace("other").await;
+    let channel = json!({"id": "theirs", "name": "t", "kind": "human"});
+    app.post("/api/v1/channels").key(&key).json(channel).await.expect(201);
+    app.post("/api/v1/messages").key(&key).json(json!({"channelId": "theirs", "text": "two"})).await.expect(201);
+    reads.forget_permits(1_000);
+    let list = || tokio::spawn(app.get(format!("{MESSAGES}&limit=1")).send());
+    let lists: Vec<_> = (0..readers()).map(|_| list()).collect();
+    settle().await;
+    // The second chunk of each is read, and the third one hangs.
+    reads.add_permits(2 * readers());
+    settle().await;
+    let page = tokio::spawn(app.get("/api/v1/messages?channelId=theirs").key(&key).send());
+    settle().await;
+    assert!(!page.is_finished());
+    reads.add_permits(2 * readers());
+    settle().await;
+    assert!(page.is_finished() && !lists.iter().any(|list| list.is_finished()));
+    reads.close();
+    page.await.unwrap().expect(200);
+    for list in lists {
+        assert_eq!(list.await.unwrap().expect(200)["data"][0]["text"], "39");
+    }
 }
 
 #[tokio::test(start_paused = true)]
