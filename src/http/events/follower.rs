@@ -126,8 +126,14 @@ impl Follower {
                 continue;
             }
             if self.is_behind {
-                // On the heap while it lasts: a reader that is up to date does not need it.
-                if let Err(error) = Box::pin(self.read_next()).await {
+                let stopping = self.app.stopping();
+                let read = tokio::select! {
+                    biased;
+                    () = stopping => return None,
+                    // On the heap while it lasts: a reader that is up to date does not need it.
+                    read = Box::pin(self.read_next()) => read,
+                };
+                if let Err(error) = read {
                     self.wait_for_store(&error).await?;
                 }
                 continue;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::post;
 use crate::support::TestApp;
@@ -96,6 +97,40 @@ async fn long_lists_let_the_page_of_another_workspace_be_read_between_two_chunks
     for list in lists {
         assert_eq!(list.await.unwrap().expect(200)["data"][0]["text"], "39");
     }
+}
+
+/// It waits for a permit, or for the store.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_behind_ends_when_the_server_stops() {
+    for pages in [readers(), 0] {
+        let reads = Arc::new(Semaphore::new(1_000));
+        let app = with_reads(&reads).await;
+        post(&app, "one").await;
+        reads.forget_permits(1_000);
+        let _pages: Vec<_> = (0..pages).map(|_| tokio::spawn(app.get(EVENTS).send())).collect();
+        settle().await;
+        let mut live = app.get(format!("{EVENTS}?after=0")).follow().await;
+        let ends = tokio::spawn(async move { while live.told().await.is_some() {} });
+        settle().await;
+        app.app.leave();
+        timeout(Duration::from_secs(1), ends).await.expect("it goes on").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_a_long_log_ends_when_the_server_stops() {
+    let app = TestApp::new().await;
+    for n in 0..100 {
+        post(&app, &n.to_string()).await;
+    }
+    let mut live = app.get(format!("{EVENTS}?after=0")).follow().await;
+    live.next().await;
+    app.app.leave();
+    let mut sent = 1;
+    while live.told().await.is_some() {
+        sent += 1;
+    }
+    assert!(sent < 20, "only what was read already, not {sent} events");
 }
 
 #[tokio::test(start_paused = true)]
