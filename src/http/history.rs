@@ -14,6 +14,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::problem::Problem;
 
+mod place_in_line;
+
+pub(crate) use place_in_line::PlaceInLine;
+
 /// How long a page waits for a permit: as long as a command for its answer. The number of connections bounds how many
 /// wait.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +47,12 @@ impl HistoryPermits {
     /// A permit for a part of a stream of this workspace. The bound of long requests bounds how many wait.
     pub(crate) async fn for_stream(&self, workspace: Address) -> SharedPermit {
         self.0.enter(workspace).await
+    }
+
+    /// The place of a stream that waits for such a permit.
+    pub(crate) fn place(&self, workspace: Address) -> PlaceInLine {
+        let permits = self.0.clone();
+        PlaceInLine::new(async move { permits.enter(workspace).await })
     }
 
     /// A permit for a page of this workspace.

@@ -9,13 +9,16 @@ use actors::deltas::{Delta, Listener};
 use actors::machine::Record;
 use actors::store::{Order, SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
+use actors::tasks::shares::SharedPermit;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::access::{AccessCheck, StreamAccess};
 use super::{EVENTS_PER_READ, EventsQuery, Log, frame};
 use crate::app::App;
 use crate::http::call::Call;
+use crate::http::history::PlaceInLine;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
 use crate::http::long_requests::LongRequestPermit;
 
@@ -40,6 +43,8 @@ pub(super) struct Follower {
     ready: VecDeque<ReadyEvent>,
     /// The store has more events than were read.
     is_behind: bool,
+    /// The place in the line for a permit to read them, while it waits for one.
+    place: Option<PlaceInLine>,
     /// How many events to read next, by the length of those before.
     chunk: usize,
     /// Pieces of agents' replies, if the client requested them.
@@ -91,6 +96,7 @@ impl Follower {
         let access = AccessCheck::new(Arc::clone(&call.caller.key), log.of_channel.take());
         // Events may have happened between the read of the log and the subscription.
         let is_behind = true;
+        let place = None;
         let chunk = FIRST_CHUNK;
         let delta = None;
         let ended_attempt = None;
@@ -103,6 +109,7 @@ impl Follower {
             next,
             ready,
             is_behind,
+            place,
             chunk,
             listener,
             delta,
@@ -158,10 +165,30 @@ impl Follower {
         }
     }
 
+    /// A permit to read and render. Cancelling keeps the place in the line, so that a stream that waits for long, and
+    /// sends comments meanwhile, gets it in its turn.
+    async fn history_permit(&mut self) -> SharedPermit {
+        let workspace = self.log.entity.workspace;
+        let permits = self.app.history();
+        loop {
+            if self.place.is_none()
+                && let Some(permit) = permits.for_stream(workspace).now_or_never()
+            {
+                return permit;
+            }
+            let place = self.place.get_or_insert_with(|| permits.place(workspace));
+            let permit = place.permit().await;
+            self.place = None;
+            if let Some(permit) = permit {
+                return permit;
+            }
+        }
+    }
+
     /// Reads the next events and renders them, with a permit, which is returned before the client receives them.
     /// Cancelling loses no event.
     async fn read_next(&mut self) -> Result<(), StoreError> {
-        let _permit = self.app.history().for_stream(self.log.entity.workspace).await;
+        let _permit = self.history_permit().await;
         let range = SeqRange::from(self.next);
         let node = self.app.node();
         let stretch = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES).await?;

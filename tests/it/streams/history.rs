@@ -134,6 +134,32 @@ async fn a_stream_of_a_long_log_ends_when_the_server_stops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiting_stream_keeps_its_place_in_the_line_while_it_sends_comments() {
+    let reads = Arc::new(Semaphore::new(1_000));
+    let app = with_reads(&reads).await;
+    post(&app, "one").await;
+    reads.forget_permits(1_000);
+    let _pages: Vec<_> = (0..readers()).map(|_| tokio::spawn(app.get(EVENTS).send())).collect();
+    settle().await;
+    let mut first = app.get(format!("{EVENTS}?after=0")).follow().await;
+    assert_eq!(first.told().await.unwrap().event, None);
+    let mut second = app.get(format!("{EVENTS}?after=0")).follow().await;
+    let second = tokio::spawn(async move { second.next().await });
+    settle().await;
+    let first = tokio::spawn(async move { first.next().await });
+    settle().await;
+    // One page is read, then all others, which leaves one read for a stream.
+    for pages in [1, readers() - 1, 1] {
+        assert!(!first.is_finished() && !second.is_finished());
+        reads.add_permits(pages);
+        settle().await;
+    }
+    assert!(first.is_finished() && !second.is_finished());
+    reads.close();
+    assert_eq!(second.await.unwrap().data["sequence"], 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_reads_keeps_no_permit() {
     let app = TestApp::new().await;
     for text in ["one", "two", "three"] {
