@@ -143,6 +143,7 @@ pub(super) async fn events(
     let state = find(&call, &id).await?;
     let contact = state.id;
     let entity = call.caller.contact(contact.address);
+    let _permit = call.app.history().for_page(entity.workspace).await?;
     let range = seqs_after(state.first_seq.unwrap_or(1), request.seq(), request.order);
     let events = call.node().events::<Contact>(entity, range, request.order, request.limit + 1).await?;
     let page = Page::cut(events, request.limit, |event| position_of(event.seq));

@@ -1,4 +1,4 @@
-//! Permits for reading stored events and messages and rendering them, a page or a part of a stream at a time.
+//! Permits for reading stored events, messages and reviews and rendering them, a page or a part of a stream at a time.
 //!
 //! Both take processor time by the length of what is stored. If some hundred clients read at once, all threads would be
 //! busy with them, and all other requests would wait for seconds: a decision about a review would come after its

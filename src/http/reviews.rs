@@ -11,6 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use super::answer::json;
 use super::call::{Allowed, Call};
@@ -143,10 +144,12 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> R
         None => None,
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
+    let permits = Mutex::new(call.app.history().for_parts(call.caller.address, request.limit + 1));
     // A damaged key is an error, not a review of another channel.
     let wanted = |key: &[u8]| channel.is_none_or(|channel| parse_review_key(key).is_none_or(|id| id.entity == channel));
     let load = async |key: Bytes| {
         let id = parse_review_key(&key).ok_or_else(|| broken("an entry of a list of reviews names its message"))?;
+        permits.lock().await.read(1).await?;
         match find(&call, id).await {
             Ok(stored) if status.is_some_and(|status| stored.state.status != status) => Ok(None),
             Ok(stored) => {

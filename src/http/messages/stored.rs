@@ -17,6 +17,7 @@ use crate::http::answer::{json, json_text};
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::{Caller, Read};
 use crate::http::headers::{tag_of, unless_known};
+use crate::http::history::PartPermits;
 use crate::http::log;
 use crate::http::paging::{Page, PageItems, PageRequest, position_of};
 use crate::http::query::Query;
@@ -151,8 +152,9 @@ pub(in crate::http) async fn iterations(
 ) -> Result<Response, Problem> {
     let list = format!("iterations/{}/{id}", call.caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let chain = chain(&call, &id).await?;
-    let Page { data, next } = page_of(&call, chain, &request).await?;
+    let mut permits = call.app.history().for_parts(call.caller.address, request.limit + 1);
+    let chain = chain(&call, &id, &mut permits).await?;
+    let Page { data, next } = page_of(&call, chain, &request, &mut permits).await?;
     let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
         let now = call.app.now();
@@ -187,12 +189,14 @@ impl Chain {
 
 /// The chain of revisions around a message, oldest first: what it revises, up to the first message, and every revision
 /// of these.
-async fn chain(call: &Call, id: &str) -> Result<Vec<MessageId>, Problem> {
+async fn chain(call: &Call, id: &str, permits: &mut PartPermits<'_>) -> Result<Vec<MessageId>, Problem> {
+    permits.read(1).await?;
     let start = find_by_text(call, id).await?;
     let mut chain = Chain { asked: start.message.id.number, found: BTreeMap::new(), named: BTreeMap::new() };
     chain.add(&start);
     let mut next = start.message.content.iteration_of;
     while let Some(id) = next.filter(|_| chain.found.len() <= MAX_ITERATIONS) {
+        permits.read(1).await?;
         let revised = find(call, id).await?;
         next = revised.message.content.iteration_of;
         chain.add(&revised);
@@ -202,6 +206,7 @@ async fn chain(call: &Call, id: &str) -> Result<Vec<MessageId>, Problem> {
         && chain.found.len() < most
     {
         if !chain.found.contains_key(&id.number) {
+            permits.read(1).await?;
             chain.add(&find(call, id).await?);
         }
     }
@@ -213,6 +218,7 @@ async fn page_of(
     call: &Call,
     mut chain: Vec<MessageId>,
     request: &PageRequest,
+    permits: &mut PartPermits<'_>,
 ) -> Result<Page<StoredMessage>, Problem> {
     if request.order == Order::Desc {
         chain.reverse();
@@ -223,6 +229,7 @@ async fn page_of(
     let mut items = PageItems::of(request.limit);
     let mut last = None;
     for id in chain.iter().take(request.limit) {
+        permits.read(1).await?;
         let found = find(call, *id).await?;
         let weight = found.weight();
         if !items.push(found, weight) {

@@ -39,16 +39,21 @@ async fn with_reads(reads: &Arc<Semaphore>) -> TestApp {
 async fn a_page_without_a_permit_in_ten_seconds_is_refused() {
     let reads = Arc::new(Semaphore::new(1_000));
     let app = with_reads(&reads).await;
-    post(&app, "one").await;
+    let said = post(&app, "one").await;
+    let asks = json!({"channelId": "demo", "text": "may I?", "review": {"type": "approval", "payload": {}}});
+    app.post("/api/v1/messages").json(asks).await.expect(201);
+    let contact = app.post("/api/v1/contacts").json(json!({"identifier": "ana"})).await.expect(201);
+    let contact = format!("/api/v1/contacts/{}/events", contact["id"].as_str().unwrap());
+    let iterations = format!("/api/v1/messages/{}/iterations", said["id"].as_str().unwrap());
     reads.forget_permits(1_000);
     let mut pages = Vec::new();
     for _ in 0..readers() {
         pages.push(tokio::spawn(app.get(EVENTS).send()));
         settle().await;
     }
-    for path in [EVENTS, MESSAGES] {
+    for path in [EVENTS, MESSAGES, "/api/v1/reviews", &iterations, &contact] {
         let begun = Instant::now();
-        let refused = app.get(path).await;
+        let refused = timeout(Duration::from_secs(30), app.get(path).send()).await.expect(path);
         assert_eq!(refused.header("retry-after"), "1");
         refused.problem(503, "overloaded");
         assert_eq!(begun.elapsed().as_secs(), 10, "{path}");
