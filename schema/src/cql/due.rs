@@ -15,15 +15,18 @@ use actors::clock::Millis;
 use actors::id::EntityKey;
 use actors::store::{CommitId, Due, DuePage, ReadLevel, StoreError};
 use bytes::Bytes;
-use dashmap::{DashMap, DashSet};
+use dashmap::DashSet;
 use futures_util::stream::{self, StreamExt as _};
 use scylla::DeserializeRow;
-use tokio::time::Instant;
 
 use super::CqlStore;
 use super::layout::{
     DueKind, DueRow, SHARDS, entity_bytes, entity_of, erasure_row, shard, signed, sixteen, slot, slot_end, unsigned,
 };
+
+mod doubts;
+
+pub(super) use doubts::Doubts;
 
 /// A row that is overdue for this long is checked: its commit may never have been applied.
 const OVERDUE_MILLIS: u64 = 60_000;
@@ -43,38 +46,10 @@ const MAX_KNOWN_SLOTS: usize = 100_000;
 /// How long a row must have been unneeded before it is deleted. It is written before its commit, however long overdue
 /// it is then, and a commit is given up long before this.
 pub(super) const DOUBT_DELAY: Duration = Duration::from_secs(60);
-/// Rows whose need is doubted; all are forgotten at once if there are more, and then doubted anew.
-const MAX_DOUBTS: usize = 100_000;
 
 /// Slots known to exist, so that they need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Slots(DashSet<(i8, i64)>);
-
-/// Rows that were unneeded when first checked, and when that was.
-#[derive(Debug)]
-pub(super) struct Doubts {
-    since: DashMap<(CommitId, DueKind), Instant>,
-    lasting: Duration,
-}
-
-impl Doubts {
-    /// Doubts that last this long.
-    pub(super) fn lasting(lasting: Duration) -> Self {
-        Self { since: DashMap::new(), lasting }
-    }
-
-    /// Whether a row was unneeded for long enough.
-    fn are_over(&self, row: CommitId, kind: DueKind) -> bool {
-        if self.since.len() >= MAX_DOUBTS {
-            self.since.clear();
-        }
-        self.since.entry((row, kind)).or_insert_with(Instant::now).elapsed() >= self.lasting
-    }
-
-    fn end(&self, row: CommitId, kind: DueKind) {
-        self.since.remove(&(row, kind));
-    }
-}
 
 #[derive(Debug, DeserializeRow)]
 struct StoredDueRow {
@@ -207,6 +182,7 @@ impl CqlStore {
             // Several commits may have written one alarm, of which one was applied.
             alarms.dedup();
         }
+        self.doubts().make_room();
         match missing {
             Some(error) if alarms.is_empty() => Err(error),
             missing => Ok(DuePage { alarms, missing }),
