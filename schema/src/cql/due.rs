@@ -295,7 +295,7 @@ impl CqlStore {
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
                 _ if read_level == ReadLevel::Settled => break known,
-                _ if !self.doubts().are_over(row.id, kind) => return Ok(false),
+                _ if !self.doubts().are_over((entity, kind, row)) => return Ok(false),
                 // Its commit may be decided but not visible to this read.
                 _ => read_level = ReadLevel::Settled,
             }
@@ -311,13 +311,13 @@ impl CqlStore {
             self.put_due(entity, kind, again).await?;
         }
         self.forget_due(entity, kind, row).await?;
-        self.doubts().end(row.id, kind);
+        self.doubts().end((entity, kind, row));
         Ok(false)
     }
 
     async fn erase_now_or_later(&self, entity: EntityKey, row: DueRow, now: Millis) -> Result<(), StoreError> {
         let kind = DueKind::Erasure;
-        if !self.doubts().are_over(row.id, kind) {
+        if !self.doubts().are_over((entity, kind, row)) {
             // Its commit may be on its way, from a process whose clock is behind.
             return Ok(());
         }
@@ -329,7 +329,7 @@ impl CqlStore {
             self.put_due(entity, kind, again).await?;
         }
         self.forget_due(entity, kind, row).await?;
-        self.doubts().end(row.id, kind);
+        self.doubts().end((entity, kind, row));
         Ok(())
     }
 }

@@ -209,7 +209,7 @@ pub(super) fn decode_follow_ups(bytes: &Bytes) -> Result<FollowUps, StoreError> 
 }
 
 /// A row of the due index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DueRow {
     /// When it is due.
     pub(super) at: Millis,

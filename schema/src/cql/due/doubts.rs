@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use actors::store::CommitId;
+use actors::id::EntityKey;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use crate::cql::layout::DueKind;
+use crate::cql::layout::{DueKind, DueRow};
 
 /// Rows whose need is doubted; of more, the others are doubted once there is room.
 const MAX_DOUBTS: usize = 100_000;
 /// A row that is still doubted after this time was deleted by another process.
 const DELETED_AFTER: Duration = Duration::from_secs(600);
 
+/// A row by its whole key: rows of an erasure have the same id for each minute, and for entities of other kinds.
+pub(super) type RowKey = (EntityKey, DueKind, DueRow);
+
 /// Rows that were unneeded when first checked, and when that was.
 #[derive(Debug)]
 pub(in crate::cql) struct Doubts {
-    since: DashMap<(CommitId, DueKind), Instant>,
+    since: DashMap<RowKey, Instant>,
     lasting: Duration,
     most: usize,
 }
@@ -28,8 +31,7 @@ impl Doubts {
     }
 
     /// Whether a row was unneeded for long enough; it is not if there is no room to note since when.
-    pub(super) fn are_over(&self, row: CommitId, kind: DueKind) -> bool {
-        let row = (row, kind);
+    pub(super) fn are_over(&self, row: RowKey) -> bool {
         if let Some(since) = self.since.get(&row) {
             return since.elapsed() >= self.lasting;
         }
@@ -42,8 +44,8 @@ impl Doubts {
     }
 
     /// A row is needed, or was deleted.
-    pub(super) fn end(&self, row: CommitId, kind: DueKind) {
-        self.since.remove(&(row, kind));
+    pub(super) fn end(&self, row: RowKey) {
+        self.since.remove(&row);
     }
 
     /// Forgets rows that other processes deleted, if there is no room.
@@ -56,9 +58,12 @@ impl Doubts {
 
 #[cfg(test)]
 mod tests {
+    use actors::clock::Millis;
+    use actors::id::Address;
     use tokio::time::advance;
 
     use super::*;
+    use crate::cql::layout::erasure_row;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -66,16 +71,25 @@ mod tests {
         Doubts { most, ..Doubts::lasting(MINUTE) }
     }
 
+    fn conversation(n: u8) -> EntityKey {
+        EntityKey::conversation(Address([1; 10]), Address([n; 10]))
+    }
+
+    /// The row of an erasure at this minute.
+    fn erasure(entity: EntityKey, minute: u64) -> RowKey {
+        (entity, DueKind::Erasure, erasure_row(entity, Millis(minute * 60_000), Millis(0)))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn rows_beyond_the_bound_are_deleted_after_those_before() {
         let doubts = doubts(2);
-        let mut rows: Vec<_> = (1..=3).map(|n| CommitId([n; 16])).collect();
+        let mut rows: Vec<_> = (1..=3).map(|n| erasure(conversation(n), 1)).collect();
         let mut left = Vec::new();
         for _ in 0..4 {
             rows.retain(|row| {
-                let is_over = doubts.are_over(*row, DueKind::Lists);
+                let is_over = doubts.are_over(*row);
                 if is_over {
-                    doubts.end(*row, DueKind::Lists);
+                    doubts.end(*row);
                 }
                 !is_over
             });
@@ -88,15 +102,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rows_that_others_deleted_take_no_room_for_ever() {
         let doubts = doubts(1);
-        let [deleted, row] = [1, 2].map(|n| CommitId([n; 16]));
-        assert!(!doubts.are_over(deleted, DueKind::Alarm));
+        let [deleted, row] = [1, 2].map(|n| erasure(conversation(n), 1));
+        assert!(!doubts.are_over(deleted));
         let mut minutes = 0;
-        while !doubts.are_over(row, DueKind::Alarm) {
+        while !doubts.are_over(row) {
             doubts.make_room();
             advance(MINUTE).await;
             minutes += 1;
             assert!(minutes < 20);
         }
         assert_eq!(minutes, 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_is_doubted_apart_from_those_with_the_same_id() {
+        let conversation = conversation(1);
+        let contact = EntityKey::contact(conversation.workspace, conversation.id);
+        let row = erasure(conversation, 1);
+        for other in [erasure(contact, 1), erasure(conversation, 2)] {
+            let doubts = doubts(9);
+            assert_eq!(row.2.id, other.2.id);
+            assert!(!doubts.are_over(row));
+            advance(MINUTE).await;
+            assert!(!doubts.are_over(other), "it was not seen before");
+            doubts.end(other);
+            assert!(doubts.are_over(row));
+        }
     }
 }
