@@ -26,6 +26,7 @@ use futures_util::future::BoxFuture;
 use scylla::value::MaybeUnset;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod answer;
@@ -146,10 +147,14 @@ struct Inner {
     parts: Parts,
     slots: Slots,
     doubts: Doubts,
+    /// A permit of the task that checks rows of the due index.
+    checking: Arc<Semaphore>,
     in_flight: Semaphore,
     /// Permits to send a commit, if a test counts them.
     sends: Option<Arc<Semaphore>>,
     tasks: TaskTracker,
+    /// Ends work that another process would do later.
+    closing: CancellationToken,
     closed: AtomicBool,
     metrics: StoreMetrics,
 }
@@ -183,9 +188,11 @@ impl CqlStore {
             parts: Parts::default(),
             slots: Slots::default(),
             doubts: Doubts::lasting(doubted_for),
+            checking: Arc::new(Semaphore::new(1)),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             sends,
             tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
             closed: AtomicBool::new(false),
             metrics: StoreMetrics::default(),
         })))
@@ -349,6 +356,7 @@ impl Store for CqlStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.0.closed.store(true, Ordering::SeqCst);
+            self.0.closing.cancel();
             self.0.tasks.close();
             self.0.tasks.wait().await;
         })

@@ -5,15 +5,14 @@
 //! removed, so that no read crosses its tombstones.
 //!
 //! A failed read delays nothing else: the page leaves out that shard or slot and says so. An alarm whose entity cannot
-//! be read is reported, because it may be a real one.
+//! be read in time is reported, because it may be a real one.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{CommitId, Due, DuePage, ReadLevel, StoreError};
+use actors::store::{CommitId, Due, DuePage, StoreError};
 use bytes::Bytes;
 use dashmap::DashSet;
 use futures_util::stream::{self, StreamExt as _};
@@ -21,26 +20,23 @@ use scylla::DeserializeRow;
 
 use super::CqlStore;
 use super::layout::{
-    DueKind, DueRow, SHARDS, entity_bytes, entity_of, erasure_row, shard, signed, sixteen, slot, slot_end, unsigned,
+    DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned,
 };
 
+mod checks;
 mod doubts;
 
+use checks::PageChecks;
 pub(super) use doubts::Doubts;
 
-/// A row that is overdue for this long is checked: its commit may never have been applied.
-const OVERDUE_MILLIS: u64 = 60_000;
 /// A slot may be written to for this long after its end: clocks differ, and writes are late.
 const SLOT_OPEN_MILLIS: u64 = 600_000;
 /// Slots of a shard that are read at once.
 const SLOTS_PER_READ: i32 = 1_000;
 /// Rows of one read of a slot.
 const ROWS_PER_PAGE: i32 = 64;
-/// Slots read at the same time.
+/// Slots read, or rows checked, at the same time.
 const MAX_CONCURRENT_READS: usize = 16;
-/// After so many checks of entities that failed with transient errors, no more are made for a page: each may take
-/// seconds.
-const MAX_FAILED_CHECKS: usize = MAX_CONCURRENT_READS;
 /// Slots known to exist; all are forgotten at once if there are more.
 const MAX_KNOWN_SLOTS: usize = 100_000;
 /// How long a row must have been unneeded before it is deleted. It is written before its commit, however long overdue
@@ -87,30 +83,6 @@ impl Source {
             None => (-1, vec![0], 0, Vec::new()),
         };
         Self { shard, slot, upto, rest: Some(rest), read: VecDeque::new(), is_empty: true }
-    }
-}
-
-/// The checks of entities for one page, and their failures.
-#[derive(Debug, Default)]
-struct EntityChecks {
-    /// Failed with a transient error.
-    failed_transiently: AtomicUsize,
-    /// Failed with any error.
-    failed: AtomicUsize,
-}
-
-impl EntityChecks {
-    /// The nodes of those entities may be down: the rest of the page must not wait for them.
-    fn are_given_up(&self) -> bool {
-        self.failed_transiently.load(Ordering::Relaxed) >= MAX_FAILED_CHECKS
-    }
-
-    /// Counts a failure. Only the first is logged.
-    fn failed(&self, entity: EntityKey, error: &StoreError) {
-        self.failed_transiently.fetch_add(usize::from(error.is_transient()), Ordering::Relaxed);
-        if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(?entity, %error, "could not check an overdue entity; its row is kept");
-        }
     }
 }
 
@@ -169,20 +141,17 @@ impl CqlStore {
         let mut sources =
             readable(stream::iter(reads).buffer_unordered(MAX_CONCURRENT_READS).collect().await, &mut missing);
         let mut alarms: Vec<Due> = Vec::new();
-        let checks = EntityChecks::default();
+        let mut checks = PageChecks::at(now);
         while alarms.len() < limit {
             let next = self.take_first(&mut sources, limit - alarms.len(), &mut missing).await;
             if next.is_empty() {
                 break;
             }
-            let reporting = next.clone().into_iter().map(|found| self.is_reported(found, now, &checks));
-            let reported: Vec<bool> = stream::iter(reporting).buffered(MAX_CONCURRENT_READS).collect().await;
-            alarms
-                .extend(next.iter().zip(reported).filter(|(_, is_reported)| *is_reported).map(|(found, _)| found.due));
+            alarms.extend(self.alarms_of(next, &mut checks).await);
             // Several commits may have written one alarm, of which one was applied.
             alarms.dedup();
         }
-        self.doubts().make_room();
+        self.check_later(checks);
         match missing {
             Some(error) if alarms.is_empty() => Err(error),
             missing => Ok(DuePage { alarms, missing }),
@@ -256,81 +225,6 @@ impl CqlStore {
             // The next scan finds it empty again.
             tracing::debug!(?slot, %error, "could not delete an empty slot of the due index");
         }
-    }
-
-    /// Whether a row is reported as an alarm. One whose entity cannot be read is reported: it may be a real one.
-    async fn is_reported(&self, found: IndexRow, now: Millis, checks: &EntityChecks) -> bool {
-        if checks.are_given_up() {
-            return found.kind == DueKind::Alarm;
-        }
-        let needed = self.is_needed(found, now).await.unwrap_or_else(|error| {
-            checks.failed(found.due.entity, &error);
-            true
-        });
-        needed && found.kind == DueKind::Alarm
-    }
-
-    /// Whether a row is needed. One that is long overdue and unneeded for a while is deleted, with the chunks of a
-    /// commit that was never applied; overdue writes that follow from a commit are done.
-    async fn is_needed(&self, found: IndexRow, now: Millis) -> Result<bool, StoreError> {
-        let IndexRow { due: Due { at, entity }, row, kind } = found;
-        let is_alarm = kind == DueKind::Alarm;
-        if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
-            return Ok(true);
-        }
-        if kind == DueKind::Erasure {
-            return self.erase_now_or_later(entity, row, now).await.map(|()| false);
-        }
-        let mut read_level = ReadLevel::Acknowledged;
-        let known = loop {
-            let known = self.newest_head(entity, read_level.into()).await?.map(|head| head.known);
-            match known {
-                Some(known) if is_alarm && known.alarm == Some(row) => return Ok(true),
-                // Nothing before the newest commit is missing: each commit completes the one before.
-                Some(known) if !is_alarm && known.id == row.id => {
-                    if known.listed {
-                        self.project_again(entity, &known).await?;
-                    }
-                    self.empty_closed_buckets(entity, known.bucket, now).await?;
-                    return self.forget_due(entity, kind, row).await.map(|()| false);
-                }
-                _ if read_level == ReadLevel::Settled => break known,
-                _ if !self.doubts().are_over((entity, kind, row)) => return Ok(false),
-                // Its commit may be decided but not visible to this read.
-                _ => read_level = ReadLevel::Settled,
-            }
-        };
-        let newest = known.map(|known| known.head);
-        if !is_alarm && let Some(known) = known {
-            self.empty_closed_buckets(entity, known.bucket, now).await?;
-        }
-        if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
-            // Not with every scan: the entity may never commit again. All processes write the same time, so that the
-            // rows do not multiply.
-            let again = DueRow::new(slot_end(slot(now)), row.id, now);
-            self.put_due(entity, kind, again).await?;
-        }
-        self.forget_due(entity, kind, row).await?;
-        self.doubts().end((entity, kind, row));
-        Ok(false)
-    }
-
-    async fn erase_now_or_later(&self, entity: EntityKey, row: DueRow, now: Millis) -> Result<(), StoreError> {
-        let kind = DueKind::Erasure;
-        if !self.doubts().are_over((entity, kind, row)) {
-            // Its commit may be on its way, from a process whose clock is behind.
-            return Ok(());
-        }
-        if let Some(newest) = self.finish_erasure(entity, now).await? {
-            let again = erasure_row(entity, newest, now);
-            if again == row {
-                return Ok(());
-            }
-            self.put_due(entity, kind, again).await?;
-        }
-        self.forget_due(entity, kind, row).await?;
-        self.doubts().end((entity, kind, row));
-        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use scylla::value::{CqlValue, Row};
 use tokio::sync::Semaphore;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, hex, migrated};
+use super::support::{contact_at, hex, migrated, scan};
 
 const KEYSPACE: &str = "cql_buckets";
 const T: Table = Table(99);
@@ -274,8 +274,8 @@ async fn an_alarm_is_taken_for_one_of_nothing_only_once_its_entity_is_settled() 
     let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::new(SystemClock));
     let scanning = CqlStore::open(options.doubted_for(Duration::ZERO)).await.unwrap();
     for settled in [1, 0] {
-        let (counted, page) = settling(&scanning, scanning.due(None, now, 1_000)).await;
-        let due = page.unwrap().alarms.into_iter().filter(|due| due.entity == entity);
+        let (counted, page) = settling(&scanning, scan(&scanning, now)).await;
+        let due = page.alarms.into_iter().filter(|due| due.entity == entity);
         assert_eq!((counted, due.map(|due| Some(due.at)).collect()), (settled, vec![stands]));
     }
 }
@@ -325,10 +325,10 @@ async fn a_bucket_that_was_left_keeps_no_rows_and_no_state() {
     applied(&store, nth(entity, 3)).await;
     assert!(cells_with(&session, entity, "secret").await > 0, "the first bucket has them");
     clock.advance(30_000);
-    store.due(None, clock.now(), 100).await.unwrap();
+    scan(&store, clock.now()).await;
     assert!(cells_with(&session, entity, "secret").await > 0, "slow readers may still read them");
     clock.advance(200_000);
-    store.due(None, clock.now(), 100).await.unwrap();
+    scan(&store, clock.now()).await;
     assert_eq!(cells_with(&session, entity, "secret").await, 0);
     assert_eq!(all(&store, entity, T).await, [(2, Bytes::from("kept"))]);
     let loaded = another(server.nodes(), 3).await.load(entity, ReadLevel::Settled).await.unwrap().unwrap();
@@ -388,11 +388,11 @@ async fn assert_erased(erasing: impl FnOnce(EntityKey) -> Commit, was_left: bool
         delete_due_rows(&session, entity).await;
     }
     clock.advance(LONG);
-    store.due(None, clock.now(), 100).await.unwrap();
+    scan(&store, clock.now()).await;
     assert!(cells_with(&session, entity, "secret").await > 0);
     applied(&store, erasing(entity)).await;
     clock.advance(LONG);
-    store.due(None, clock.now(), 100).await.unwrap();
+    scan(&store, clock.now()).await;
     assert_eq!(cells_with(&session, entity, "secret").await, 0);
     assert_eq!(all(&store, entity, T).await, [(2, Bytes::from("another"))]);
     assert_eq!(due_rows(&session, entity).await.len(), 0);
@@ -423,12 +423,12 @@ async fn rows_of_an_entity_that_has_just_changed_stay_until_it_has_rested() {
     for n in 4..7 {
         clock.advance(LONG);
         applied(&store, at(n, &clock)).await;
-        store.due(None, clock.now(), 100).await.unwrap();
+        scan(&store, clock.now()).await;
         assert_eq!(secrets().await, 19, "a reader may need them");
         assert_eq!(due_rows(&session, entity).await.len(), 1, "whatever the number of commits");
     }
     clock.advance(LONG);
-    store.due(None, clock.now(), 100).await.unwrap();
+    scan(&store, clock.now()).await;
     assert_eq!(secrets().await, 17);
     assert_eq!(due_rows(&session, entity).await.len(), 0);
     // A process that was late, and a row that is put again.

@@ -16,7 +16,7 @@ use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::oneshot;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, hex, migrated};
+use super::support::{contact_at, hex, migrated, scan};
 
 /// A record of three chunks.
 const LARGE: usize = 1_200_000;
@@ -99,7 +99,7 @@ impl Place {
     /// Scans the due index so much later.
     async fn scan(&self, later: u64) {
         let now = self.began.plus(later);
-        self.store(&self.nodes, later).await.due(None, now, 1_000).await.unwrap();
+        scan(&self.store(&self.nodes, later).await, now).await;
     }
 
     async fn count(&self, text: String) -> i64 {
@@ -190,7 +190,7 @@ async fn chunks_of_a_commit_on_its_way_stay_however_often_one_looks() {
     let committing = tokio::spawn(async move { committing.commit(&store, FIRST, LARGE).await });
     let mut looks = 0;
     while !committing.is_finished() {
-        heir.due(None, now, 1_000).await.unwrap();
+        scan(&heir, now).await;
         looks += 1;
     }
     let (id, outcome) = committing.await.unwrap();

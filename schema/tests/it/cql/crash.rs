@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, migrated, store_at};
+use super::support::{contact_at, migrated, scan, store_at};
 
 const KEYSPACE: &str = "cql_crash";
 const LIST: View = View(200);
@@ -99,7 +99,7 @@ async fn a_commit_of_a_dead_process_is_finished_by_the_next_load_or_scan() {
             (0, Bytes::from_static(b"a record"))
         );
         if by_scan {
-            heir.due(None, now.plus(130_000), 1_000).await.unwrap();
+            scan(&heir, now.plus(130_000)).await;
         } else {
             heir.load(listed.entity, ReadLevel::Acknowledged).await.unwrap().unwrap();
         }
@@ -142,7 +142,7 @@ async fn an_overdue_alarm_stays_in_the_index_while_its_commit_is_on_its_way() {
     let moved = Commit { alarm, redactions: Vec::new(), ..next(&first, 2) };
     let moving = tokio::spawn(async move { commit(&slow, moved).await });
     let due = async || {
-        let all = other.due(None, now, 100_000).await.unwrap().alarms;
+        let all = scan(&other, now).await.alarms;
         all.into_iter().filter(|due| due.entity == entity).map(|due| due.at).collect::<Vec<_>>()
     };
     let mut looks = 0;

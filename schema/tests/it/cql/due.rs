@@ -8,6 +8,7 @@ use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::{AlarmChange, Commit, CommitId, DuePage, NewRecord, Outcome, Store as _};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::oneshot;
@@ -116,4 +117,25 @@ async fn an_unreadable_shard_is_reported_and_delays_no_other() {
     way.end();
     let page = store.due(None, now, 1_000).await.unwrap();
     assert_eq!((place.told(&page), page.missing.is_none()), (vec![0, 1], true));
+}
+
+/// Beside it the index has a row of an entity that cannot be reached, whose check takes longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_reported_before_other_rows_are_checked() {
+    let Some(place) = Place::new("cql_due_later").await else { return };
+    let [unreached, _] = place.entities.map(|entity| hex(&entity.to_bytes()));
+    let keyspace = place.keyspace;
+    let of = format!("SELECT shard, slot, at FROM {keyspace}.due WHERE entity = {unreached} ALLOW FILTERING");
+    let rows = place.session.query_unpaged(of, ()).await.unwrap().into_rows_result().unwrap();
+    let (shard, slot, at) = rows.single_row::<(i8, i64, i64)>().unwrap();
+    let id = hex(&[7; 16]);
+    let values = format!("({shard}, {slot}, {at}, {unreached}, 1, {id})");
+    place.run(&format!("INSERT INTO {keyspace}.due (shard, slot, at, entity, kind, id) VALUES {values}")).await;
+    let mut way = FaultyWay::to(&place.nodes[0]).await;
+    let store = place.store(std::slice::from_ref(&way.address), OVERDUE).await;
+    way.hang(&place.entities[0].to_bytes());
+    let page = store.due(None, place.began.plus(OVERDUE), 1_000).await.unwrap();
+    assert_eq!((place.told(&page), page.missing.is_none()), (vec![0, 1], true));
+    assert!(store.checked().now_or_never().is_none(), "the row is still being checked");
+    store.close().await;
 }

@@ -212,6 +212,13 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(these, lost)]));
     }
 
+    /// From now on no prepared statement that contains these bytes arrives.
+    pub(super) fn hang(&mut self, bytes: &[u8]) {
+        let reads = Condition::RequestOpcode(RequestOpcode::Execute);
+        let these = reads.and(Condition::BodyContainsCaseSensitive(bytes.into()));
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(these, RequestReaction::drop_frame())]));
+    }
+
     /// From now on every commit is delayed.
     pub(super) fn slow_commits(&mut self) {
         let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));

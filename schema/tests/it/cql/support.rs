@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use ::schema::cql::{Contact, CqlStore, MigrateError, Options, Quorum, migrate};
-use actors::clock::SystemClock;
+use actors::clock::{Millis, SystemClock};
+use actors::store::{DuePage, Store as _};
 use scylla::client::session_builder::SessionBuilder;
 
 /// How to reach `keyspace` through these nodes.
@@ -33,6 +34,13 @@ pub(super) async fn migrated(nodes: &[String], keyspace: &str) {
 /// A store in an existing keyspace.
 pub(super) async fn store_at(nodes: &[String], keyspace: &str) -> CqlStore {
     CqlStore::open(Options::new(contact_at(nodes, keyspace), Arc::new(SystemClock))).await.unwrap()
+}
+
+/// Reads the due index, and waits until the rows that are left to be checked are.
+pub(super) async fn scan(store: &CqlStore, upto: Millis) -> DuePage {
+    let page = store.due(None, upto, 100_000).await.unwrap();
+    store.checked().await;
+    page
 }
 
 /// Bytes as CQL writes them.
