@@ -185,7 +185,7 @@ async fn answer(
     list: &str,
 ) -> Result<Response, Problem> {
     if query.live {
-        let Some(permit) = call.app.long_requests().enter() else {
+        let Some(permit) = call.app.long_requests().enter(log.entity.workspace) else {
             return Err(Problem::unavailable(
                 "overloaded",
                 "too many requests are waiting or streaming; retry later",

@@ -257,7 +257,7 @@ impl ForwardableRequest<'_> {
     async fn forward_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
         let forwarding = self.call.app.forwarding();
         let count = |outcome| self.call.node().metrics().forwarded.of(outcome).inc();
-        let permit = (!self.waits.is_zero()).then(|| self.call.app.long_requests().enter());
+        let permit = (!self.waits.is_zero()).then(|| self.call.app.long_requests().enter(self.call.caller.address));
         // If too many requests wait already, this one does not wait, and its answer says so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (

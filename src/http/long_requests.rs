@@ -1,11 +1,11 @@
 //! Long-lived requests: event streams, and waits for agents and people.
 //!
 //! Each holds its connection. If they could hold all connections, a slow agent would block plain messages; therefore
-//! some connections are reserved for short requests.
+//! some connections are reserved for short requests, and some long ones for other workspaces.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use actors::id::Address;
+use actors::tasks::shares::{SharedPermit, SharedPermits};
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -13,22 +13,22 @@ use crate::problem::Problem;
 /// Seconds after which a stopping process may have a successor.
 const RETRY_ELSEWHERE_SECONDS: u32 = 5;
 
-/// The permits of long-lived requests.
+/// The permits of long-lived requests. One workspace may hold half of them.
 #[derive(Clone, Debug)]
-pub(crate) struct LongRequests(Arc<Semaphore>);
+pub(crate) struct LongRequests(SharedPermits);
 
 /// Held while a request lasts.
-pub(crate) type LongRequestPermit = OwnedSemaphorePermit;
+pub(crate) type LongRequestPermit = SharedPermit;
 
 impl LongRequests {
     /// Permits for three quarters of this many connections.
     pub(crate) fn of(connections: usize) -> Self {
-        Self(Arc::new(Semaphore::new((connections - connections / 4).min(Semaphore::MAX_PERMITS))))
+        Self(SharedPermits::halved((connections - connections / 4).min(Semaphore::MAX_PERMITS)))
     }
 
-    /// A permit, if there is one: else the request must not last.
-    pub(crate) fn enter(&self) -> Option<LongRequestPermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+    /// A permit for a request of this workspace, if there is one: else the request must not last.
+    pub(crate) fn enter(&self, workspace: Address) -> Option<LongRequestPermit> {
+        self.0.try_enter(workspace).ok()
     }
 }
 

@@ -54,7 +54,10 @@ fn resident(pid: u32) -> u64 {
 async fn each_of_many_followers_receives_every_event_at_little_cost() {
     let count = setting("TERTULIA_FOLLOWERS", 200);
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start_on_store(&dir.path().join("data"), &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    // One workspace may have three eighths of the connections for its streams.
+    let connections = (3 * count).max(10_000).to_string();
+    let env = [("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_MAX_CONNECTIONS", &*connections)];
+    let server = Server::start_on_store(&dir.path().join("data"), &env);
     let mut client = Client::connect(&server.address).unwrap();
     let mut post = |n: u64| {
         let body = json!({"channelId": "demo", "text": format!("number {n}")}).to_string();

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use actors::conversation::review::at_present;
 use actors::conversation::{Conversation, message_of};
-use actors::id::{ConversationId, EntityKey};
+use actors::id::{Address, ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::store::SeqRange;
+use actors::tasks::shares::{SharedPermit, SharedPermits};
 use axum::extract::Path;
 use axum::response::Response;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::human_channel;
@@ -38,21 +38,20 @@ const MAX_SCANS: usize = 2;
 /// means a long queue of searches. The number of connections bounds the queue.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The permits of requests that search a log. One is held for a chunk at a time, in turn.
+/// The permits of requests that search a log. One is held for a chunk at a time, and workspaces take turns.
 #[derive(Debug)]
-pub(crate) struct Scans(Semaphore);
+pub(crate) struct Scans(SharedPermits);
 
 impl Default for Scans {
     fn default() -> Self {
-        Self(Semaphore::new(MAX_SCANS))
+        Self(SharedPermits::of(MAX_SCANS, MAX_SCANS))
     }
 }
 
 impl Scans {
-    /// A permit, if there is one before `until`.
-    async fn enter(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        timeout_at(until, self.0.acquire()).await.ok()?.ok()
+    /// A permit for this workspace, if there is one before `until`.
+    async fn enter(&self, workspace: Address, until: Instant) -> Option<SharedPermit> {
+        timeout_at(until, self.0.enter(workspace)).await.ok()
     }
 }
 
@@ -169,7 +168,7 @@ impl Scanned {
 /// The permit to read a chunk of a page; the last one is held until the page is rendered.
 enum ChunkPermits<'a> {
     /// With a filter: one of [`Scans`] for each chunk.
-    Search { scans: &'a Scans, until: Instant, held: Option<SemaphorePermit<'a>> },
+    Search { scans: &'a Scans, workspace: Address, until: Instant, held: Option<SharedPermit> },
     /// Without: those of all readers of histories.
     Read(PartPermits<'a>),
 }
@@ -178,11 +177,13 @@ impl<'a> ChunkPermits<'a> {
     /// Those for this page.
     fn of(call: &'a Call, request: &PageRequest, filter: &Filter) -> Self {
         let app = &call.app;
+        let workspace = call.caller.address;
         if filter.is_some() {
-            return Self::Search { scans: app.scans(), until: Instant::now() + PERMIT_TIMEOUT, held: None };
+            let until = Instant::now() + PERMIT_TIMEOUT;
+            return Self::Search { scans: app.scans(), workspace, until, held: None };
         }
         // More is read where events are no messages, such as edits.
-        Self::Read(app.history().for_parts(call.caller.address, request.limit + 1))
+        Self::Read(app.history().for_parts(workspace, request.limit + 1))
     }
 
     /// Begins to read a chunk of so many events, once there is a permit for it.
@@ -191,9 +192,9 @@ impl<'a> ChunkPermits<'a> {
     /// 503 if there is none in time.
     async fn read(&mut self, events: usize) -> Result<(), Problem> {
         match self {
-            Self::Search { scans, until, held } => {
+            Self::Search { scans, workspace, until, held } => {
                 *held = None;
-                *held = Some(scans.enter(*until).await.ok_or_else(too_many_searches)?);
+                *held = Some(scans.enter(*workspace, *until).await.ok_or_else(too_many_searches)?);
                 Ok(())
             }
             Self::Read(permits) => permits.read(events).await,
@@ -332,7 +333,25 @@ async fn conversation_page(call: &Call, query: &Query, conversation: &str) -> Re
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_search_waits_for_one_chunk_of_another_workspace_at_most() {
+        let scans = Scans::default();
+        let [crowded, quiet] = [1, 2].map(|n| Address([n; 10]));
+        let until = Instant::now() + PERMIT_TIMEOUT;
+        let enter = |workspace| Box::pin(scans.enter(workspace, until));
+        let mut held: Vec<_> = (0..MAX_SCANS).map(|_| enter(crowded).now_or_never().unwrap()).collect();
+        let mut many: Vec<_> = (0..300).map(|_| enter(crowded)).collect();
+        assert!(many.iter_mut().all(|waits| waits.now_or_never().is_none()));
+        let mut one = enter(quiet);
+        assert!((&mut one).now_or_never().is_none());
+        held.pop();
+        assert!(many.iter_mut().all(|waits| waits.now_or_never().is_none()));
+        assert!(one.now_or_never().unwrap().is_some());
+    }
 
     #[test]
     fn a_search_stops_after_its_most_or_a_fifth_of_it_past_a_second() {

@@ -47,7 +47,7 @@ pub(in crate::http) async fn wait(
     let preferred = prefer(&call.headers).wait;
     let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
     // If too many requests wait already, it is answered at once.
-    let permit = call.app.long_requests().enter();
+    let permit = call.app.long_requests().enter(call.caller.address);
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
     let id = parse_id(&id)?;
     let stored = find(&call, id).await?;

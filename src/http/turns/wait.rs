@@ -35,7 +35,7 @@ impl TurnWait {
         if budget.is_zero() {
             return None;
         }
-        let permit = app.long_requests().enter()?;
+        let permit = app.long_requests().enter(entity.workspace)?;
         Some(Self { budget, events: app.node().subscribe(entity), _permit: permit })
     }
 

@@ -64,7 +64,7 @@ impl ContactExchange<'_> {
             leader.accepted();
         }
         // If too many requests wait already, the client fetches the reply later.
-        let permit = self.request.call.app.long_requests().enter();
+        let permit = self.request.call.app.long_requests().enter(delivered.entity.workspace);
         let prefer = prefer(&self.request.call.headers);
         let begun = Instant::now();
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited) + delivered.waited;

@@ -65,7 +65,7 @@ impl ContactExchange<'_> {
     /// Waits until no other request with the key fetches. `None`: there is a message to look for, or no key.
     async fn lead(&self) -> Result<Option<FlightLeader>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let Call { app, context, headers, .. } = self.request.call;
+        let Call { app, context, headers, caller, .. } = self.request.call;
         let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
         if let Some(entered) = (&mut entered).now_or_never() {
             return entered;
@@ -76,7 +76,7 @@ impl ContactExchange<'_> {
             return Err(still_in_progress(prefer));
         }
         // If too many requests wait already, the client must ask again.
-        let Some(_permit) = app.long_requests().enter() else { return Err(in_progress()) };
+        let Some(_permit) = app.long_requests().enter(caller.address) else { return Err(in_progress()) };
         context.begin_wait();
         let in_time =
             timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(still_in_progress(prefer))));

@@ -137,7 +137,7 @@ impl ContactExchange<'_> {
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
         let queue = self.generation(1);
         let permits = || {
-            let long = app.long_requests().enter()?;
+            let long = app.long_requests().enter(self.contact.workspace)?;
             let of_workspace = queues.of_workspaces.try_enter(self.contact.workspace)?;
             Some((long, of_workspace, queues.positions.try_enter(queue)?))
         };
