@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
-use crate::conversation::Turn;
+use crate::clock::Millis;
+use crate::conversation::{Turn, attempt_ended};
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::node::Node;
 use crate::tasks::drain;
-use crate::tasks::shares::{SharedPermit, SharedPermits};
+use crate::tasks::shares::{SharedPermit, SharedPermits, Shares};
 
 mod attempt;
 mod attempt_telemetry;
@@ -57,6 +58,8 @@ pub struct Turns {
     agents: DashMap<AgentKey, Arc<AgentPermits>>,
     /// Whether the node stops: unfinished attempts are left to the next process.
     closing: AtomicBool,
+    /// A permit for each conversation whose running turn is being checked.
+    pub(crate) checking: Shares<EntityKey>,
     pub(crate) counter: TurnCounter,
     pub(crate) recent: Recent,
 }
@@ -70,6 +73,7 @@ impl Default for Turns {
             permits: SharedPermits::halved(limits::RUNNING_TURNS),
             agents: DashMap::new(),
             closing: AtomicBool::new(false),
+            checking: Shares::of(1),
             counter: TurnCounter::default(),
             recent: Recent::default(),
         }
@@ -136,7 +140,7 @@ impl Turns {
             // The attempt must be known to be alive before it can end.
             let _ = go.await;
             let _counted = counted;
-            let _alive = Alive { node: &task_node, key, attempt };
+            let _alive = Alive { node: &task_node, key, attempt, began: begun.turn.started_at };
             attempt::run(&task_node, entity, begun).await;
         });
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
@@ -251,14 +255,16 @@ impl Drop for TurnPermit<'_> {
 
 /// Removes an attempt from the list when it ends, even by a panic: it must not count as alive for ever.
 struct Alive<'a> {
-    node: &'a Node,
+    node: &'a Arc<Node>,
     key: (EntityKey, u64),
     attempt: u32,
+    began: Option<Millis>,
 }
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         self.node.turns.alive.remove_if(&self.key, |_, alive| alive.0 == self.attempt);
+        attempt_ended(self.node, self.key.0, self.began);
     }
 }
 
@@ -270,7 +276,6 @@ mod tests {
     use super::*;
     use crate::agent::Provider;
     use crate::agent::builtin::Builtin;
-    use crate::clock::Millis;
 
     const WORKSPACE: Address = Address([1; 10]);
 

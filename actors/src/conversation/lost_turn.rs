@@ -1,40 +1,84 @@
-//! A turn that was lost with its process while the clock was ahead: its alarm follows the time of its start, which the
-//! clock may reach again only in hours. So the process that loads the conversation checks it.
+//! A turn that was lost and began later than the clock shows: the clock was ahead then, and was set back. Its alarm
+//! follows the time of its start, which the clock may reach again only in hours. So the turn is checked whenever its
+//! conversation is loaded, and when an attempt at it has ended in this process.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::runtime::Handle;
 
-use super::{Command, State};
+use super::{Command, Conversation, State, Turn};
+use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
-use crate::tasks::retry_command::retry_command;
+use crate::tasks::backoff::Backoff;
+use crate::tasks::retry_command::{Stopped, retry_command};
 
-/// The pause before each check.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of checks: by the last one it is known whether the turn's process has ended.
-const MAX_CHECKS: u32 = 20;
+/// The pause before the first check; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause. A process that has died may count as alive for some minutes.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Starts the running turn again if it began later than the clock shows, and is at work nowhere.
+/// Starts the running turn of a loaded conversation again if it began later than the clock shows, once it is at work
+/// nowhere.
 pub(super) fn check(node: &Arc<Node>, entity: EntityKey, state: &State) {
+    if ahead(node, entity, state).is_some() {
+        begin_checks(node, entity);
+    }
+}
+
+/// The same once an attempt that began at this time has ended in this process, with an outcome or without one.
+pub(crate) fn attempt_ended(node: &Arc<Node>, entity: EntityKey, began: Option<Millis>) {
+    if began.is_some_and(|at| at > node.now()) {
+        begin_checks(node, entity);
+    }
+}
+
+/// The running turn, if it began later than the clock shows, and is not at work here.
+fn ahead<'a>(node: &Node, entity: EntityKey, state: &'a State) -> Option<&'a Turn> {
     let now = node.now();
-    let ahead = state.running.as_ref().filter(|turn| turn.is_ahead_of(now) && !node.turns.is_alive(entity, turn));
-    let Some(turn) = ahead.cloned() else { return };
-    let node = Arc::clone(node);
-    tokio::spawn(async move {
-        for _ in 0..MAX_CHECKS {
-            if node.stopping.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_none() {
-                return;
+    state.running.as_ref().filter(|turn| turn.is_ahead_of(now) && !node.turns.is_alive(entity, turn))
+}
+
+fn begin_checks(node: &Arc<Node>, entity: EntityKey) {
+    // An attempt may also end with the runtime.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(run_checks(Arc::clone(node), entity));
+    }
+}
+
+async fn run_checks(node: Arc<Node>, entity: EntityKey) {
+    let mut backoff = Backoff::endless(FIRST_PAUSE, MAX_PAUSE);
+    loop {
+        // One task for each conversation.
+        let Some(checking) = node.turns.checking.try_enter(entity) else { return };
+        if node.stopping.run_until_cancelled(backoff.wait()).await.is_none() {
+            return;
+        }
+        // Returned before the state is read: a turn that is lost later has checks of its own.
+        drop(checking);
+        match is_settled(&node, entity).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) if error.is_transient() => {
+                tracing::debug!(?entity, %error, "could not check a turn; retrying");
             }
-            if !node.is_at_work(entity, &turn) {
-                // If the attempt is no longer the current one, that changes nothing.
-                let wake = Command::Wake { lost: Some(turn.current()) };
-                if let Err(error) = retry_command(&node, &node.conversations, entity, wake).await {
-                    tracing::warn!(?entity, %error, "could not start a lost turn again; retrying once it is due");
-                }
+            Err(error) => {
+                tracing::warn!(?entity, %error, "could not start a lost turn again; retrying once it is due");
                 return;
             }
         }
-    });
+    }
+}
+
+/// Starts a lost turn again; returns `false` if it is at work in another process, as far as known.
+async fn is_settled(node: &Arc<Node>, entity: EntityKey) -> Result<bool, Stopped> {
+    let state = node.state::<Conversation>(entity).await?;
+    let Some(turn) = state.as_ref().and_then(|state| ahead(node, entity, state)) else { return Ok(true) };
+    if node.is_at_work_elsewhere(turn) {
+        return Ok(false);
+    }
+    // If the attempt is no longer the current one, that changes nothing.
+    let wake = Command::Wake { lost: Some(turn.current()) };
+    retry_command(node, &node.conversations, entity, wake).await.map(|_| true)
 }

@@ -151,6 +151,35 @@ async fn a_dead_process_has_its_turn_taken_over_if_every_second_beat_fails() {
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
 }
 
+/// Every second beat fails, and its clock was an hour ahead.
+#[tokio::test(start_paused = true)]
+async fn a_dead_process_whose_clock_was_ahead_has_its_turn_taken_over() {
+    let shared = MemoryStore::default().shared();
+    let store = FaultyStore::new(shared.clone(), 2, Rates::default());
+    let puppet = Puppet::new(true);
+    let other = node(&shared, 1, &Puppet::new(false));
+    let clock = TokioClock::start();
+    clock.set_back(3_600_000);
+    let entropy = actors::clock::Entropy::seeded([2; 32]);
+    let here = Node::start(Arc::new(store.clone()), clock, entropy, Arc::new(Strings(Arc::clone(&puppet))));
+    make_agent(&other, remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    let e = entity(1);
+    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    other.halt().await;
+    here.conversation(e, post(e, "are you there?"), CommandContext::default()).await.unwrap();
+    for _ in 0..8 {
+        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+        sleep(Duration::from_secs(3)).await;
+        store.calm();
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Running, 1), 0));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
     let gate = Gate::shared();

@@ -97,6 +97,43 @@ async fn a_turn_lost_while_the_clock_was_ahead_does_not_wait_for_that_time() {
     assert_eq!(outcomes(&next, e).await, (1, 1));
 }
 
+/// Its store cannot be read for longer than its attempt waits.
+#[tokio::test(start_paused = true)]
+async fn a_turn_lost_in_a_living_process_does_not_wait_for_its_old_time() {
+    let store = FaultyStore::new(MemoryStore::default().shared(), 0, Rates::default());
+    let clock = TokioClock::start();
+    let of_node: Arc<TokioClock> = Arc::clone(&clock);
+    let node = Node::start(Arc::new(store.clone()), of_node, entropy(), Arc::new(NoModels));
+    make_agent(&node, Provider::Builtin(Builtin::default())).await;
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
+    store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    clock.set_back(3_600_000);
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(node.running_turns(), 0);
+    store.calm();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_panics_is_made_again_though_the_clock_was_set_back() {
+    let clock = TokioClock::start();
+    let of_node: Arc<TokioClock> = Arc::clone(&clock);
+    let puppet = Puppet::new(false);
+    let models = Arc::new(Strings(Arc::clone(&puppet)));
+    let node = Node::start(Arc::new(MemoryStore::default()), of_node, entropy(), models);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "make the model panic"), CommandContext::default()).await.unwrap();
+    settle().await;
+    clock.set_back(3_600_000);
+    puppet.may_answer();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Failed, limits::TURN_ATTEMPTS));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_does_not_answer_in_time_fails_its_turn() {
     let puppet = Puppet::new(false);
