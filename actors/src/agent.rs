@@ -170,6 +170,8 @@ pub struct Prompt {
     pub messages: Vec<ChatMessage>,
     /// The call's trace context, or if it is not recorded, that of its parent.
     pub trace: Option<TraceContext>,
+    /// Whether an answer may be empty: the model has written text in this turn, beside its calls.
+    pub may_be_empty: bool,
     /// The sink for pieces of the reply.
     pub deltas: DeltaSink,
     /// What happens at its endpoint, for the call's span.

@@ -148,7 +148,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<ModelOutput, F
     if finish_reason.as_deref() == Some("content_filter") {
         return Err(Fault::Filtered);
     }
-    if text.trim().is_empty() && calls.is_empty() {
+    if text.trim().is_empty() && calls.is_empty() && !prompt.may_be_empty {
         return Err(Fault::EmptyReply);
     }
     if text.len() > REPLY_BYTES {

@@ -51,6 +51,7 @@ fn prompt_of(agent: Agent) -> Prompt {
     Prompt {
         agent: Arc::new(agent),
         messages,
+        may_be_empty: false,
         trace: Some(trace),
         deltas: DeltaSink::silent(),
         exchange: Exchange::default(),

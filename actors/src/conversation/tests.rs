@@ -123,7 +123,7 @@ fn done(number: u64, attempt: u32, replies: &[&str]) -> Command {
     let replies = replies.iter().map(|&reply| reply.to_owned()).collect();
     Command::FinishTurn(Finish {
         attempt: Attempt { number, attempt },
-        outcome: Ok(Completed { replies, usage: usage() }),
+        outcome: Ok(Completed { replies, said: None, usage: usage() }),
         branch: None,
     })
 }

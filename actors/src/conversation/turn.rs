@@ -81,8 +81,10 @@ pub struct Finish {
 /// What a completed attempt has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completed {
-    /// The texts of the replies, in order; none if nothing is left to be answered.
+    /// The texts of the replies, in order; none if nothing is left to be answered, or to be added to what was said.
     pub replies: Vec<String>,
+    /// Without replies: the sequence of the turn's message with calls whose text is the reply.
+    pub said: Option<u64>,
     /// The usage of the model call that made them.
     pub usage: Usage,
 }
@@ -242,7 +244,7 @@ pub(super) fn finish(state: &State, finish: &Finish, mut writing: Writing<'_>) -
 fn complete(
     state: &State,
     turn: &Turn,
-    Completed { replies, usage }: &Completed,
+    Completed { replies, said, usage }: &Completed,
     branch: Option<MessageId>,
     writing: &mut Writing<'_>,
 ) -> Result<Turn, Undecided> {
@@ -255,6 +257,7 @@ fn complete(
         parent = branch.map(|_| MessageId::new(writing.context.now, state.id.address, seq));
     }
     let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
+    let replies = replies.or(said.map(SeqRange::one));
     let ended = Turn { replies, usage: Some(usage.added_to(turn.usage.as_ref())), ..ended };
     writing.entry(usage_entry(&ended, usage, true, writing.context));
     Ok(write(ended, Event::TurnCompleted, writing))

@@ -315,7 +315,7 @@ impl DrawPass<'_> {
         let exchange = chat.exchange.clone();
         let deltas = DeltaSink::silent();
         let messages = vec![system, question];
-        let prompt = Prompt { agent: Arc::new(agent), messages, trace, deltas, exchange };
+        let prompt = Prompt { agent: Arc::new(agent), messages, may_be_empty: false, trace, deltas, exchange };
         match chat.within(MODEL_TIMEOUT, self.node.ports.models.complete(prompt)).await {
             Ok(output) => Ok((model::edits(&output.replies.join("\n"), &known), output.usage)),
             Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),

@@ -160,11 +160,13 @@ impl Attempt<'_> {
             let attempt = self.turn.current();
             if context.is_pointless() {
                 let usage = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
-                return Ok(Finish { attempt, outcome: Ok(Completed { replies: Vec::new(), usage }), branch });
+                let completed = Completed { replies: Vec::new(), said: None, usage };
+                return Ok(Finish { attempt, outcome: Ok(completed), branch });
             }
             let output = match self.call_model(&context).await {
                 Ok(ModelOutput { replies, calls, usage }) if calls.is_empty() => {
-                    return Ok(Finish { attempt, outcome: Ok(Completed { replies, usage }), branch });
+                    let said = context.said().filter(|_| replies.is_empty()).map(|id| id.number);
+                    return Ok(Finish { attempt, outcome: Ok(Completed { replies, said, usage }), branch });
                 }
                 Ok(output) if self.turn.rounds() >= limits::TOOL_ROUNDS => {
                     let detail = format!("the agent still calls tools after {} rounds", limits::TOOL_ROUNDS);

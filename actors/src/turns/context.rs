@@ -144,6 +144,12 @@ impl Context {
         self.question_removed && self.question.is_empty() && self.steps.is_empty() && !is_unanswered
     }
 
+    /// The newest message of the turn with text beside calls.
+    pub(super) fn said(&self) -> Option<MessageId> {
+        let is_said = |step: &&Arc<PromptMessage>| step.role == Some(role::ASSISTANT) && !step.text().trim().is_empty();
+        self.steps.iter().rfind(is_said).map(|step| step.id)
+    }
+
     /// Results of the tools that the turn has called, in order.
     pub(super) fn results(&self) -> Vec<&str> {
         self.steps.iter().filter(|step| step.role == Some(role::TOOL)).map(|step| step.text()).collect()

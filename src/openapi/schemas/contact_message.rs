@@ -107,7 +107,7 @@ fn answer() -> RefOr<Schema> {
             "aiMessages",
             list(
                 "The agent's reply, earliest first; empty until it has answered. Text beside tool calls is only in the \
-                 conversation.",
+                 conversation, unless the agent adds nothing to it.",
                 named("AgentMessage"),
             ),
         )

@@ -226,6 +226,37 @@ async fn text_beside_calls_is_in_the_conversation_and_not_in_the_reply() {
 }
 
 #[tokio::test]
+async fn text_beside_calls_is_the_reply_of_a_model_that_adds_nothing() {
+    for nothing in [Value::Null, json!(" \n")] {
+        let speaking = |text: &str| {
+            let mut answer = calling("nothing", &json!({}));
+            answer["choices"][0]["message"]["content"] = json!(text);
+            whole(&answer)
+        };
+        let mut empty = completion("");
+        empty["choices"][0]["message"]["content"] = nothing;
+        let answers = vec![speaking("One moment."), speaking("It is noted."), speaking(""), whole(&empty)];
+        let (app, _origin) = asking(json!({}), in_turn(answers)).await;
+        let answer = say(&app, "hello", "wait=100").await.expect(200);
+        assert_eq!((said(&answer), answer["aiMessages"].as_array().unwrap().len()), ("It is noted.", 1));
+        let turn = app.get(format!("/api/v1/turns/{}", answer["turn"]["id"].as_str().unwrap())).await.expect(200);
+        assert_eq!((&turn["status"], &turn["aiMessages"]), (&json!("completed"), &answer["aiMessages"]));
+        let path = format!("/api/v1/conversations/{}/messages", answer["conversationId"].as_str().unwrap());
+        let messages = app.get(path).await.expect(200)["data"].clone();
+        let contents: Vec<_> = messages.as_array().unwrap().iter().filter(|m| m["role"] == "assistant").collect();
+        assert_eq!(contents.len(), 3, "nothing is said twice: {messages}");
+        assert_eq!(contents[1]["id"], answer["aiMessages"][0]["id"]);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_calls_in_silence_and_adds_nothing_fails_its_turn() {
+    let answers = in_turn(vec![whole(&calling("nothing", &json!({}))), whole(&completion(""))]);
+    let (app, _origin) = asking(json!({}), answers).await;
+    say(&app, "hello", "wait=100").await.problem(500, "agent_failed");
+}
+
+#[tokio::test]
 async fn a_model_that_gives_an_id_twice_still_asks_people_twice() {
     let review = json!({"channelId": "demo", "text": "Ship it?", "type": "approval"});
     let answers = in_turn(vec![

@@ -41,7 +41,8 @@ impl Attempt<'_> {
                     let memories = self.recall(&context.question_text(), MAX_PROMPT_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
                     let deltas = self.deltas.clone();
-                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, deltas, exchange };
+                    let may_be_empty = context.said().is_some();
+                    let prompt = Prompt { agent: Arc::clone(agent), messages, may_be_empty, trace, deltas, exchange };
                     self.node.ports.models.complete(prompt).await
                 }
             }
