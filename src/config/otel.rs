@@ -415,15 +415,22 @@ impl Reader<'_> {
     }
 
     fn duration(&mut self, name: &str, usual: Duration, least: u64) -> Duration {
-        Duration::from_millis(self.number(name, usual.as_millis() as u64, least)).min(NO_LIMIT)
+        let usual_millis = usual.as_millis() as u64;
+        let shown = if usual >= NO_LIMIT { "no limit".to_owned() } else { usual_millis.to_string() };
+        Duration::from_millis(self.number_or(name, (usual_millis, &shown), least)).min(NO_LIMIT)
     }
 
     fn number(&mut self, name: &str, usual: u64, least: u64) -> u64 {
+        self.number_or(name, (usual, &usual.to_string()), least)
+    }
+
+    /// A number from `least`, or else the usual one, whose text a complaint shows.
+    fn number_or(&mut self, name: &str, (usual, shown): (u64, &str), least: u64) -> u64 {
         let Some(text) = self.get(name) else { return usual };
         match text.parse::<u64>() {
             Ok(number) if number >= least => number,
             _ => {
-                self.complain(name, &text, &format!("a whole number from {least} is needed; {usual} is used"));
+                self.complain(name, &text, &format!("a whole number from {least} is needed; {shown} is used"));
                 usual
             }
         }

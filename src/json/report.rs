@@ -42,6 +42,13 @@ impl fmt::Debug for DeferredCheck {
     }
 }
 
+/// Adds a fault, which is not made past [`MAX_KEPT_FAULTS`].
+fn keep(faults: &mut Vec<Fault>, fault: impl FnOnce() -> Fault) {
+    if faults.len() < MAX_KEPT_FAULTS {
+        faults.push(fault());
+    }
+}
+
 impl Report {
     /// An empty report. With `strict` an unknown member is a fault.
     #[must_use]
@@ -51,16 +58,12 @@ impl Report {
 
     /// Adds a fault; dropped past [`MAX_KEPT_FAULTS`].
     pub fn fault(&mut self, path: &Path, code: &'static str, message: impl Into<String>) {
-        if self.faults.len() < MAX_KEPT_FAULTS {
-            self.faults.push(Fault::new(path.pointer(), code, message));
-        }
+        keep(&mut self.faults, || Fault::new(path.pointer(), code, message));
     }
 
     /// Adds a fault that was found elsewhere.
     pub fn push(&mut self, fault: Fault) {
-        if self.faults.len() < MAX_KEPT_FAULTS {
-            self.faults.push(fault);
-        }
+        keep(&mut self.faults, || fault);
     }
 
     /// Adds a check that takes too long where bodies are read. [`validation::run_deferred`] makes it, else
@@ -77,16 +80,12 @@ impl Report {
 
     /// Adds a fault at a member whose name the client chose.
     pub fn fault_at(&mut self, pointer: String, code: &'static str, message: impl Into<String>) {
-        if self.faults.len() < MAX_KEPT_FAULTS {
-            self.faults.push(Fault::new(pointer, code, message));
-        }
+        keep(&mut self.faults, || Fault::new(pointer, code, message));
     }
 
     /// Adds a fault that a retry of an accepted request may have.
     pub fn late(&mut self, path: &Path, code: &'static str, message: impl Into<String>) {
-        if self.late.len() < MAX_KEPT_FAULTS {
-            self.late.push(Fault::new(path.pointer(), code, message));
-        }
+        keep(&mut self.late, || Fault::new(path.pointer(), code, message));
     }
 
     /// Takes another reader's result; its faults are added.

@@ -156,6 +156,9 @@ fn a_report_of_an_invalid_value_says_what_is_used_instead() {
     let own = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd")];
     let told = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION is \"zstd\"; only gzip and none are supported; gzip is used";
     assert_eq!(read(&own, Some("http://localhost:4318")).complaints, [told]);
+    let unlimited = [("OTEL_EXPORTER_OTLP_TIMEOUT", "0"), ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s")];
+    let told = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is \"10s\"; a whole number from 0 is needed; no limit is used";
+    assert_eq!(read(&unlimited, Some("http://localhost:4318")).complaints, [told]);
     // Only the queue is small, so nobody has asked for larger batches.
     let small = read(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100")], None);
     assert_eq!((small.batching.batch, small.complaints.len()), (100, 0));
