@@ -55,7 +55,7 @@ pub use origin::Origin;
 pub(crate) use outgoing::message_about;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
-pub use review::CancelReview;
+pub use review::{CancelReview, ExpireReview};
 pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
 pub use turn::{
     Attempt, AttemptId, CancelTurn, Completed, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage,
@@ -163,7 +163,9 @@ impl Machine for Conversation {
             Command::Wake { lost } => wake::needs(state, *lost),
             Command::Amend(amend) => amend::needs_of(state, amend.message),
             Command::Respond(response) => amend::needs_of(state, response.message),
-            Command::CancelReview(cancel) => amend::needs_of(state, cancel.message),
+            Command::CancelReview(CancelReview { message }) | Command::ExpireReview(ExpireReview { message }) => {
+                amend::needs_of(state, *message)
+            }
             Command::Remembered { .. } | Command::NotRemembered(_) => Vec::new(),
             Command::Disclaim(disclaim) => vec![Need::Row(ATTACHED, file_key(disclaim.attachment))],
             Command::EraseCopy(EraseCopy(contact)) if state.is_none() => vec![fork::barred_need(*contact)],
@@ -248,6 +250,7 @@ impl Machine for Conversation {
             | Command::RetryTurn(_)
             | Command::CancelTurn(_)
             | Command::CancelReview(_)
+            | Command::ExpireReview(_)
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
             | Command::Claim(_)
@@ -283,6 +286,7 @@ fn dispatch(state: Option<&State>, command: &Command, writing: Writing<'_>) -> D
         (Command::Amend(amend), Some(state)) => amend::amend(state, amend, writing),
         (Command::Respond(response), Some(state)) => review::respond(state, response, writing),
         (Command::CancelReview(cancel), Some(state)) => review::cancel(state, *cancel, writing),
+        (Command::ExpireReview(expire), Some(state)) => review::expire_now(state, *expire, writing),
         (Command::Remembered { range, drawn }, Some(state)) => remember::remembered(state, *range, drawn, writing),
         (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
         (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),

@@ -1,8 +1,9 @@
 //! Reviews: the inbox, waiting for an outcome, and deciding.
 
+use actors::clock::Millis;
 use actors::conversation::Rejection;
 use actors::conversation::keys::parse_review_key;
-use actors::conversation::review::state_at;
+use actors::conversation::review::is_unsettled;
 use actors::id::MessageId;
 use actors::message::{Message, Removal, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
@@ -22,7 +23,6 @@ use super::messages::stored::{StoredMessage, look_up};
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::refusal::broken;
-use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::{rejected, review_not_found};
 use crate::problem::Problem;
@@ -68,10 +68,15 @@ struct StoredReview {
 }
 
 impl StoredReview {
-    fn of(found: StoredMessage, app: &App) -> Option<Self> {
+    fn of(found: StoredMessage) -> Option<Self> {
         let review = found.message.content.review.clone()?;
-        let state = state_at(&review, found.overlay.review.as_ref(), app.now());
+        let state = found.overlay.review.clone().unwrap_or_default();
         Some(Self { found, review, state })
+    }
+
+    /// Whether its deadline has passed, but how it ended is not known yet.
+    fn is_unsettled(&self, now: Millis) -> bool {
+        is_unsettled(&self.review, Some(&self.state), now)
     }
 
     fn message(&self) -> &Message {
@@ -123,7 +128,7 @@ fn parse_id(id: &str) -> Result<MessageId, Problem> {
 /// A review of the caller's workspace.
 async fn find(call: &Call, id: MessageId) -> Result<StoredReview, Problem> {
     let found = look_up(call, id).await?.ok_or_else(review_not_found)?;
-    StoredReview::of(found, &call.app).ok_or_else(review_not_found)
+    StoredReview::of(found.settled(call).await).ok_or_else(review_not_found)
 }
 
 /// `GET /reviews/{id}`.

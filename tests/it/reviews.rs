@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Request, TestApp};
 
+mod deadline;
 mod inbox;
 mod quorum;
 

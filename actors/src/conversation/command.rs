@@ -7,7 +7,7 @@ use super::attach::Disclaim;
 use super::erase::{Erase, EraseCopy};
 use super::fork::{Copying, Forking};
 use super::post::Posted;
-use super::review::{CancelReview, Response};
+use super::review::{CancelReview, ExpireReview, Response};
 use super::{
     Attempt, CallResults, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State,
     Step, Turn, TurnStatus, Update, remember,
@@ -61,6 +61,8 @@ pub enum Command {
     Respond(Response),
     /// Take a review back.
     CancelReview(CancelReview),
+    /// End a review whose deadline has passed.
+    ExpireReview(ExpireReview),
     /// Return the message that has a file by this binding; if none has, ensure that none ever will.
     Disclaim(Disclaim),
     /// Change the outbox of its events.

@@ -5,7 +5,7 @@ use super::attach::Disclaim;
 use super::erase::{Erase, EraseCopy, Erasure};
 use super::fork::Forking;
 use super::post::Posted;
-use super::review::{CancelReview, Response};
+use super::review::{CancelReview, ExpireReview, Response};
 use super::{
     CallResults, CancelTurn, Command, Conversation, Details, Finish, Opening, Post, Reply, RetryTurn, StartTurn, State,
     Step, Turn, Update,
@@ -35,6 +35,7 @@ requests! { Conversation:
     // The review's state now.
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
     CancelReview as CancelReview, Box<ReviewState> { Reply::Review(state) => state }
+    ExpireReview as ExpireReview, Box<ReviewState> { Reply::Review(state) => state }
     // The message that has the file; `None`: none has, and none ever will.
     Disclaim as Disclaim, Option<MessageId> { Reply::Attached(message) => message }
     // The progress of the erasure; `None`: the copy was not begun, and never will be.

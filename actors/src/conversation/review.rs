@@ -159,8 +159,7 @@ pub(super) fn end(
 }
 
 /// The state of a review at `now`, whether or not its expiry was announced already.
-#[must_use]
-pub fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
+fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
     if let Some(stored) = stored.filter(|stored| stored.status != ReviewStatus::Pending || now < review.expires_at) {
         return stored.clone();
     }
@@ -183,12 +182,25 @@ pub fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
 }
 
 /// The overlay of a message with its `review`'s state at `now`, whether or not the expiry was announced already.
-#[must_use]
-pub fn at_present(review: Option<&Review>, overlay: Overlay, now: Millis) -> Overlay {
+pub(super) fn at_present(review: Option<&Review>, overlay: Overlay, now: Millis) -> Overlay {
     match review.filter(|review| now >= review.expires_at) {
         Some(review) => Overlay { review: Some(state_at(review, overlay.review.as_ref(), now)), ..overlay },
         None => overlay,
     }
+}
+
+/// Whether the deadline has passed and no end is stored. A decision that was made in time may still be on its way to
+/// the store, so only the conversation knows how such a review ended: [`ExpireReview`].
+#[must_use]
+pub fn is_unsettled(review: &Review, stored: Option<&ReviewState>, now: Millis) -> bool {
+    now >= review.expires_at && stored.is_none_or(|stored| stored.status == ReviewStatus::Pending)
+}
+
+/// A review is to be ended if its deadline has passed. The reply is its state, which is final unless it is pending.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpireReview {
+    /// The message that requested the review.
+    pub message: MessageId,
 }
 
 /// A review is to be cancelled.
@@ -317,6 +329,24 @@ pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) 
     let OpenReview { requested, overlay, current } = open_review(state, cancel.message, &writing)?;
     let after = current.cancelled(writing.context.now);
     Ok(ended(&requested, overlay, after, writing))
+}
+
+/// Ends one review ahead of its alarm, for a reader.
+pub(super) fn expire_now(state: &State, expire: ExpireReview, mut writing: Writing<'_>) -> Decided {
+    if !state.reaches(expire.message) {
+        return Err(Rejection::ReviewNotFound.into());
+    }
+    let seq = expire.message.number;
+    let requested = requested_review(seq, writing.reads)?.filter(|requested| requested.message == expire.message);
+    let requested = requested.ok_or(Rejection::ReviewNotFound)?;
+    let mut overlay = overlay_of(seq, writing.reads)?;
+    let now = writing.context.now;
+    let state = requested.state_at(&overlay, now);
+    if is_unsettled(&requested.review, overlay.review.as_ref(), now) {
+        end(&requested, &mut overlay, state.clone(), requested.trace, &mut writing);
+        writing.overlay(seq, &overlay);
+    }
+    Ok(writing.done(Reply::Review(Box::new(state))))
 }
 
 /// A vote that decides nothing yet.

@@ -92,10 +92,11 @@ pub struct Review {
 }
 
 /// The status of a review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ReviewStatus {
     /// It is undecided, and its deadline has not passed.
+    #[default]
     #[n(0)]
     Pending,
     /// It was decided, by an answer or by its default.
@@ -154,8 +155,8 @@ pub struct ComparableResponse {
 /// About how many bytes a rendered vote has, apart from the principal's id, response and feedback.
 const VOTE_BYTES: usize = 100;
 
-/// The state of a review, pending or ended.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+/// The state of a review, pending or ended; by default pending, without votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct ReviewState {
     /// Its status.
     #[n(0)]

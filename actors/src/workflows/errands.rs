@@ -8,9 +8,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::codec;
-use crate::conversation::review::state_at;
-use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
-use crate::directory::{CommandContext, KeyUse, Refusal};
+use crate::conversation::review::is_unsettled;
+use crate::conversation::{
+    Calls, CancelReview, Command, Conversation, EndWait, Errand, ExpireReview, Turn, message_of, number_key,
+};
+use crate::directory::{Answer, CommandContext, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
@@ -144,8 +146,8 @@ async fn check_reviews(node: &Arc<Node>, entity: EntityKey, number: u64) -> Resu
 }
 
 /// A review's current state; `None`: it does not exist, or its state cannot be known any more.
-async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
-    match stored_review(node, entity, message).await {
+async fn review_of(node: &Arc<Node>, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
+    match settled_review(node, entity, message).await {
         Err(error) if !error.is_transient() => {
             tracing::error!(?entity, seq = message.number, %error, "a review cannot be read; it is treated as deleted");
             Ok(None)
@@ -154,13 +156,28 @@ async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result
     }
 }
 
-async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
+/// The stored state or, if the deadline has passed, what the conversation says: a decision that was made in time may
+/// still be on its way to the store.
+async fn settled_review(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    message: MessageId,
+) -> Result<Option<ReviewState>, StoreError> {
     let events = node.events::<Conversation>(entity, SeqRange::one(message.number), Order::Asc, 1).await?;
     let found = events.iter().find_map(message_of).filter(|found| found.id == message);
     let Some(review) = found.and_then(|message| message.content.review.clone()) else { return Ok(None) };
     let overlay = node.overlay(entity, message.number).await?;
-    let stored = overlay.as_ref().and_then(|overlay| overlay.review.as_ref());
-    Ok(Some(state_at(&review, stored, node.now())))
+    let stored = overlay.and_then(|overlay| overlay.review);
+    if !is_unsettled(&review, stored.as_ref(), node.now()) {
+        return Ok(Some(stored.unwrap_or_default()));
+    }
+    let context = CommandContext { key: None, trace: None };
+    match node.conversation(entity, ExpireReview { message }, context).await {
+        Ok(Answer::Done(state)) => Ok(Some(*state)),
+        Err(Refusal::Rejected(_)) => Ok(None),
+        // It is not known yet: it stays open, and the next check asks again.
+        Ok(Answer::Repeat(_)) | Err(_) => Ok(Some(stored.unwrap_or_default())),
+    }
 }
 
 /// The idempotency key of a call's review: the same however often the call is resumed.

@@ -187,7 +187,7 @@ async fn amend(
             let overlay = overlay.filter(|_| now.message.removal(&now.overlay).is_none());
             let value = match overlay {
                 Some(overlay) => StoredMessage { overlay, ..now },
-                None => now.at(call.app.now()),
+                None => now.settled(call).await,
             };
             Ok(Replayed { value, replay: Replay::Repeated })
         }

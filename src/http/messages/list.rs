@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use actors::conversation::review::at_present;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
@@ -14,6 +13,7 @@ use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::human_channel;
+use super::stored::settled;
 use crate::app::App;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Read;
@@ -306,12 +306,11 @@ async fn of_channel(call: &Call, query: &Query, channel: &str) -> Result<Respons
     let filter = filter.of_channel(&channel.id);
     let mut permits = ChunkPermits::of(call, &request, &filter);
     let page = page_of(&call.app, entity, &request, &filter, &mut permits).await?;
-    let now = call.app.now();
-    let present = |(message, overlay): (Message, Overlay)| {
-        let overlay = at_present(message.content.review.as_ref(), overlay, now);
-        (message, overlay)
-    };
-    let data: Vec<_> = page.data.into_iter().map(present).collect();
+    let mut data = Vec::with_capacity(page.data.len());
+    for (message, overlay) in page.data {
+        let overlay = settled(call, entity, &message, overlay).await;
+        data.push((message, overlay));
+    }
     let data = data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actors::clock::Millis;
-use actors::conversation::review::at_present;
-use actors::conversation::{Origin, message_of};
+use actors::conversation::review::is_unsettled;
+use actors::conversation::{ExpireReview, Origin, message_of};
+use actors::directory::Answer;
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
 use actors::store::{Order, SeqRange};
@@ -59,10 +59,30 @@ impl StoredMessage {
         self.message.content.weight() + self.overlay.rendered_weight()
     }
 
-    /// Brings its review to its state at `now`.
-    pub(super) fn at(self, now: Millis) -> Self {
-        let overlay = at_present(self.message.content.review.as_ref(), self.overlay, now);
+    /// With its review settled; see [`settled`].
+    pub(crate) async fn settled(self, call: &Call) -> Self {
+        let overlay = settled(call, self.entity, &self.message, self.overlay).await;
         Self { overlay, ..self }
+    }
+}
+
+/// The overlay of a message whose review, if its deadline has passed, has ended. A decision that was made in time may
+/// still be on its way to the store. So that no reader sees a review expire that is then completed, the conversation
+/// is asked, which ends the review now if nothing else has ended it. If it cannot do that now, the review is shown as
+/// it is stored, pending.
+pub(super) async fn settled(call: &Call, entity: EntityKey, message: &Message, overlay: Overlay) -> Overlay {
+    let review = message.content.review.as_ref();
+    if !review.is_some_and(|review| is_unsettled(review, overlay.review.as_ref(), call.app.now())) {
+        return overlay;
+    }
+    let expire = ExpireReview { message: message.id };
+    match call.node().conversation(entity, expire, call.without_key()).await {
+        Ok(Answer::Done(state)) => Overlay { review: Some(*state), ..overlay },
+        Ok(Answer::Repeat(_)) => overlay,
+        Err(refusal) => {
+            tracing::debug!(?entity, %refusal, "a review past its deadline cannot be ended now");
+            overlay
+        }
     }
 }
 
@@ -135,7 +155,7 @@ pub(in crate::http) async fn get(
     Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let found = find_by_text(&call, &id).await?.at(call.app.now());
+    let found = find_by_text(&call, &id).await?.settled(&call).await;
     let answer = message_response(&call.caller, &found);
     Ok(if etag_covers(&found) { unless_known(&call.headers, answer) } else { answer })
 }
@@ -157,9 +177,11 @@ pub(in crate::http) async fn iterations(
     let Page { data, next } = page_of(&call, chain, &request, &mut permits).await?;
     let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
-        let now = call.app.now();
-        let data: Vec<_> = data.into_iter().map(|found| found.at(now)).collect();
-        let data = data.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
+        let mut settled = Vec::with_capacity(data.len());
+        for found in data {
+            settled.push(found.settled(&call).await);
+        }
+        let data = settled.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
         return Ok(Page { data, next }.into_response(&list, &call.context.uri));
     }
     let workspace = &call.caller.workspace;

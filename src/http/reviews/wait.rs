@@ -56,9 +56,11 @@ pub(in crate::http) async fn wait(
     let mut stored = find(&call, id).await?;
     let mut stopped = pin!(call.app.stopping());
     // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
-    let next_poll = || call.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
-    let mut poll_at = next_poll();
-    let mut read_failed = false;
+    let next_poll =
+        |read_failed: bool| (read_failed || call.node().shares_its_store()).then(|| Instant::now() + POLL_INTERVAL);
+    // A read fails too if it cannot tell how the review has ended.
+    let mut read_failed = stored.is_unsettled(call.app.now());
+    let mut poll_at = next_poll(read_failed);
     while stored.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(stored.review.expires_at.since(call.app.now()).max(1));
         // A review past its deadline is read, unless that has just failed.
@@ -80,10 +82,13 @@ pub(in crate::http) async fn wait(
         };
         if about_this || poll_at.is_some_and(|at| at <= Instant::now()) {
             match find(&call, id).await {
-                Ok(found) => (stored, poll_at, read_failed) = (found, next_poll(), false),
+                Ok(found) => {
+                    read_failed = found.is_unsettled(call.app.now());
+                    (stored, poll_at) = (found, next_poll(read_failed));
+                }
                 // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    (poll_at, read_failed) = (Some(Instant::now() + POLL_INTERVAL), true);
+                    (poll_at, read_failed) = (next_poll(true), true);
                 }
                 Err(problem) => return Err(problem),
             }

@@ -143,6 +143,26 @@ fn i4_the_first_decision_wins_and_none_is_taken_at_the_deadline() {
 }
 
 #[test]
+fn a_reader_ends_a_review_at_its_deadline_and_once() {
+    let mut sim = nothing();
+    let deadline = NOW.plus(1_000);
+    let messages = posted(sim.run(&post(vec![ask(deadline, None), ask(deadline, Some("{}"))]))).0;
+    let read = |sim: &mut Sim<Conversation>, n: usize| {
+        let known = sim.log.len();
+        let reply = sim.run(&Command::ExpireReview(ExpireReview { message: messages[n].id }));
+        let Ok(Reply::Review(state)) = reply else { panic!("{reply:?}") };
+        (state.status, state.completed_at, sim.log.len() - known)
+    };
+    sim.now = Millis(deadline.0 - 1);
+    assert_eq!(read(&mut sim, 0), (ReviewStatus::Pending, None, 0));
+    sim.now = deadline.plus(5);
+    assert_eq!(read(&mut sim, 0), (ReviewStatus::Expired, Some(deadline), 1));
+    assert_eq!(read(&mut sim, 0), (ReviewStatus::Expired, Some(deadline), 0));
+    assert_eq!(read(&mut sim, 1), (ReviewStatus::Completed, Some(deadline), 1), "by its default");
+    assert_eq!(wake(&mut sim), [Event::DeadlineMoved { next: None }], "nothing is left to announce");
+}
+
+#[test]
 fn a_quorum_counts_one_vote_of_each_principal() {
     let mut sim = nothing();
     let quorum = Some(Quorum::new(2, ["a", "b", "c"].map(|id| (id.to_owned(), None)).into()));
