@@ -34,7 +34,7 @@ mod fault;
 mod lone_surrogates;
 pub(crate) mod pairing;
 mod request;
-pub(crate) mod retry;
+mod retry;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::fault::Refused;
-pub(crate) use crate::http_client::retry_after;
 
 /// How long to wait before the second and last try.
 #[derive(Clone, Copy, Debug)]

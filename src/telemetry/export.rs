@@ -93,11 +93,11 @@ impl Sending {
         if !batch.is_empty() {
             waiting.put_back(batch);
         }
-        let sent = timeout(waiting.batching().timeout, self.insist(request)).await;
+        let sent = timeout(waiting.batching().timeout, self.send_with_retries(request)).await;
         Some((spans, sent.unwrap_or_else(|_| Err(Failed::late().error()))))
     }
 
-    async fn insist(&mut self, request: Bytes) -> Result<u64, String> {
+    async fn send_with_retries(&mut self, request: Bytes) -> Result<u64, String> {
         let mut pause = FIRST_RETRY_PAUSE;
         let mut left = MAX_RETRIES;
         loop {

@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 use super::ExportError;
 use crate::bounded_body;
 use crate::config::otel::{Protocol, Receiver};
-use crate::models::retry::retry_after;
+use crate::http_client::retry_after;
 use crate::{http_client, tls};
 
 /// The kind of data that is sent.

@@ -1,9 +1,10 @@
 //! The bounded queue of spans to be sent; a span that finds it full is dropped.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use actors::metrics::Counter;
+use actors::sync::LockUnpoisoned as _;
 use actors::trace::{Finished, Tracer};
 use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::Notify;
@@ -124,7 +125,7 @@ impl SpanQueue {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Ended>> {
         // Nothing panics while it is held.
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spans.lock_unpoisoned()
     }
 }
 

@@ -80,8 +80,9 @@ impl<K: Eq + Hash> Drop for OwnPermit<K> {
 }
 
 /// The permits of a process, shared by its workspaces, or by keys of another kind. Each has some permits of its own, and
-/// there may be open ones for all. Unless its own are as many as there are, none holds everything. A task waits for one of these first, and only then, in
-/// order, for a permit of the process: so few tasks of a crowded workspace are ahead of those of others. Cheap to clone.
+/// there may be open ones for all. Unless its own are as many as there are, none holds everything. A task waits for one
+/// of these first, and only then, in order, for a permit of the process: so few tasks of a crowded workspace are ahead
+/// of those of others. Cheap to clone.
 #[derive(Debug)]
 pub struct SharedPermits<K: Eq + Hash = Address> {
     all: Arc<Semaphore>,

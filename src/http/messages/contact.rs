@@ -145,7 +145,7 @@ impl ContactExchange<'_> {
             return self.earlier_or(refusal).await;
         }
         let mut bound = None;
-        let mut position: Option<QueuePosition<'_>> = None;
+        let mut position: Option<Box<QueuePosition<'_>>> = None;
         let mut channel: Option<Arc<Channel>> = None;
         loop {
             // After a wait for capacity the channel may have another agent.
@@ -161,7 +161,7 @@ impl ContactExchange<'_> {
             };
             let lock = self.lock_key().await?;
             let stored = exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?;
-            let waited = position.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
+            let waited = position.as_ref().map_or(Duration::ZERO, |position| position.waited());
             let (first, now) = match stored {
                 StoreOutcome::New(delivered, events) => {
                     drop(position);

@@ -71,7 +71,7 @@ pub(super) struct QueuePosition<'a> {
 /// How a wait for capacity went on.
 pub(super) enum CapacityWait<'a> {
     /// It is worth trying again: in this position, on the channel as it is now.
-    TryAgain(QueuePosition<'a>, Arc<Channel>),
+    TryAgain(Box<QueuePosition<'a>>, Arc<Channel>),
     /// The request waits no longer, and has waited so long.
     Over(CapacityRefusal, Duration),
 }
@@ -101,14 +101,14 @@ impl ContactExchange<'_> {
     /// 401 or 404 if the request would be refused by now for another reason; 503 `stopping`.
     pub(super) async fn wait_for_capacity<'s>(
         &'s self,
-        position: Option<QueuePosition<'s>>,
+        position: Option<Box<QueuePosition<'s>>>,
         mut events: Subscription,
     ) -> Result<CapacityWait<'s>, Problem> {
         let position = match position {
             None => {
                 drop(events);
                 match self.enter_queue().await? {
-                    Ok(position) => position,
+                    Ok(position) => Box::new(position),
                     Err((refusal, waited)) => return Ok(CapacityWait::Over(refusal, waited)),
                 }
             }
