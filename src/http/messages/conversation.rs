@@ -19,11 +19,11 @@ use crate::http::call::Call;
 use crate::http::caller::Caller;
 use crate::http::idempotency::{CONVERSATION_SCOPE, KeyState, key_state};
 use crate::http::refusal::broken;
-use crate::http::refusal::conversation::{conversation_not_found, rejected};
+use crate::http::refusal::conversation::{conversation_not_found, parent_not_found, rejected};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
-use crate::problem::{Fault, Problem};
+use crate::problem::Problem;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
@@ -86,9 +86,6 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     Err(broken("a key opens a conversation in one of its lives"))
 }
 
-/// What is wrong with a parent.
-const NO_PARENT: &str = "names no message of this conversation";
-
 /// The parents of a request's messages that have the address of the conversation: its log says which exist.
 struct LocalParents {
     conversation: Option<ConversationId>,
@@ -114,9 +111,7 @@ impl LocalParents {
     }
 
     fn report(&self, item: usize, report: &mut Report) {
-        let path = Path::ROOT.name("content");
-        let path = if self.is_batch { path.index(item) } else { path };
-        report.fault(&path.name("parent_message_id"), "parent_not_found", NO_PARENT);
+        report.push(parent_not_found(self.is_batch.then_some(item)));
     }
 
     /// The items whose parent is no message of the conversation. The conversation looks at them when it decides, so this
@@ -262,11 +257,7 @@ async fn refused_here(call: &Call, parents: &LocalParents, error: SubmitError) -
 fn refused(error: SubmitError, batch: bool) -> Problem {
     error.into_problem(|rejection| match rejection {
         Rejection::ParentNotFound { items } if batch => {
-            let fault = |item| {
-                let pointer = format!("/content/{item}/parent_message_id");
-                Fault::new(pointer, "parent_not_found", NO_PARENT)
-            };
-            Problem::invalid(items.into_iter().map(fault).collect())
+            Problem::invalid(items.into_iter().map(|item| parent_not_found(Some(item))).collect())
         }
         other => rejected(other),
     })

@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 
 /// Seconds after which an agent or a workspace with too many turns may be retried: thousands of answers of models are
 /// ahead.
@@ -49,6 +49,15 @@ pub(in crate::http) fn workspace_backlog() -> Problem {
     )
 }
 
+/// A parent that is no message of the conversation: of this item of a batch, or of a request's only message.
+pub(in crate::http) fn parent_not_found(item: Option<usize>) -> Fault {
+    let pointer = match item {
+        Some(item) => format!("/content/{item}/parent_message_id"),
+        None => "/content/parent_message_id".to_owned(),
+    };
+    Fault::new(pointer, "parent_not_found", "names no message of this conversation")
+}
+
 /// The problems of a conversation's rejections.
 pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
@@ -65,9 +74,7 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::BeingCopied => {
             Problem::unavailable("contended", "this conversation is a copy that is not complete yet; retry later", 1)
         }
-        Rejection::ParentNotFound { .. } => {
-            Problem::fault("/content/parent_message_id", "parent_not_found", "names no message of this conversation")
-        }
+        Rejection::ParentNotFound { .. } => Problem::invalid(vec![parent_not_found(None)]),
         Rejection::IterationNotFound => {
             Problem::fault("/iterationOf", "message_not_found", "names no earlier message of this channel")
         }
