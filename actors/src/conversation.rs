@@ -50,7 +50,7 @@ pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use fork::{Fork, Forked, Forking};
 pub use keys::number_key;
-pub(crate) use lost_turn::attempt_ended;
+pub(crate) use lost_turn::check_after_attempt;
 pub use origin::Origin;
 pub(crate) use outgoing::message_about;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
 use crate::clock::Millis;
-use crate::conversation::{Turn, attempt_ended};
+use crate::conversation::{Turn, check_after_attempt};
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::node::Node;
@@ -264,7 +264,7 @@ struct Alive<'a> {
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         self.node.turns.alive.remove_if(&self.key, |_, alive| alive.0 == self.attempt);
-        attempt_ended(self.node, self.key.0, self.began);
+        check_after_attempt(self.node, self.key.0, self.began);
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn check(node: &Arc<Node>, entity: EntityKey, state: &State) {
 }
 
 /// The same once an attempt that began at this time has ended in this process, with an outcome or without one.
-pub(crate) fn attempt_ended(node: &Arc<Node>, entity: EntityKey, began: Option<Millis>) {
+pub(crate) fn check_after_attempt(node: &Arc<Node>, entity: EntityKey, began: Option<Millis>) {
     if began.is_some_and(|at| at > node.now()) {
         begin_checks(node, entity);
     }
@@ -57,7 +57,7 @@ async fn run_checks(node: Arc<Node>, entity: EntityKey) {
         }
         // Returned before the state is read: a turn that is lost later has checks of its own.
         drop(checking);
-        match is_settled(&node, entity).await {
+        match start_again_if_lost(&node, entity).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) if error.is_transient() => {
@@ -71,8 +71,8 @@ async fn run_checks(node: Arc<Node>, entity: EntityKey) {
     }
 }
 
-/// Starts a lost turn again; returns `false` if it is at work in another process, as far as known.
-async fn is_settled(node: &Arc<Node>, entity: EntityKey) -> Result<bool, Stopped> {
+/// Starts the turn again if it is lost; `false`: it is at work in another process, as far as known, so look again.
+async fn start_again_if_lost(node: &Arc<Node>, entity: EntityKey) -> Result<bool, Stopped> {
     let state = node.state::<Conversation>(entity).await?;
     let Some(turn) = state.as_ref().and_then(|state| ahead(node, entity, state)) else { return Ok(true) };
     if node.is_at_work_elsewhere(turn) {
