@@ -11,7 +11,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actors::clock::{Clock, Millis};
@@ -153,9 +152,8 @@ struct Inner {
     /// Permits to send a commit, if a test counts them.
     sends: Option<Arc<Semaphore>>,
     tasks: TaskTracker,
-    /// Ends work that another process would do later.
+    /// Cancelled when the store is closed: later calls fail, and checks that another process would make end.
     closing: CancellationToken,
-    closed: AtomicBool,
     metrics: StoreMetrics,
 }
 
@@ -193,7 +191,6 @@ impl CqlStore {
             sends,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
-            closed: AtomicBool::new(false),
             metrics: StoreMetrics::default(),
         })))
     }
@@ -256,7 +253,7 @@ impl CqlStore {
     }
 
     fn open_still(&self) -> Result<(), StoreError> {
-        if self.0.closed.load(Ordering::SeqCst) {
+        if self.0.closing.is_cancelled() {
             return Err(StoreError::Unavailable("the store is closed".into()));
         }
         Ok(())
@@ -355,7 +352,6 @@ impl Store for CqlStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.0.closed.store(true, Ordering::SeqCst);
             self.0.closing.cancel();
             self.0.tasks.close();
             self.0.tasks.wait().await;

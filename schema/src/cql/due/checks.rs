@@ -112,11 +112,11 @@ impl CqlStore {
         if overdue.is_empty() {
             return;
         }
-        let Ok(place) = Arc::clone(&self.0.checking).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.0.checking).try_acquire_owned() else { return };
         let store = self.clone();
         self.spawn(async move {
+            let _permit = permit;
             store.0.closing.run_until_cancelled(store.check_rows(overdue, now)).await;
-            drop(place);
         });
     }
 
