@@ -1,5 +1,6 @@
 //! The client for servers that an operator or an admin configures: models, embeddings, buckets, receivers of traces
-//! over HTTP, other servers of the store. Users' URLs are called by [`egress`](crate::egress).
+//! over HTTP, other servers of the store. Users' URLs are called by [`egress`](crate::egress). Also what the answers
+//! and errors of any server say: `Retry-After`, and the cause of a failure.
 
 use std::error::Error;
 use std::time::Duration;

@@ -6,6 +6,8 @@ use std::io;
 use actors::outbox::Undelivered;
 use http::StatusCode;
 
+use crate::http_client::root_cause;
+
 /// Why there is no answer, or no valid one. The texts are for an operator's log: they may name addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -89,5 +91,5 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
 
 /// The text of the innermost cause.
 fn last(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().unwrap_or(error).to_string()
+    root_cause(error).unwrap_or(error).to_string()
 }
