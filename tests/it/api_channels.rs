@@ -1,13 +1,11 @@
-//! What the description of api channels promises beside its examples: over a connection, as its clients come, and of
-//! contacts and agents alone.
+//! What the API's description of POST /channels/{id}/messages promises in its prose, where no other test checks it.
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::models::PATH;
 use crate::support::client::{Client, Reply};
 use crate::support::{ADMIN_KEY, TestApp};
-
-const PATH: &str = "/api/v1/channels/demo-api/messages";
 
 fn text(identifier: &str, words: &str) -> Value {
     json!({"content": {"text": {"body": words}}, "type": "TEXT", "contactIdentifier": identifier})
@@ -23,7 +21,7 @@ async fn history(app: &TestApp, answer: &Value) -> Vec<String> {
 
 /// The client of the integration example reads every answer as JSON, and sends its key in `X-API-Key`.
 #[tokio::test]
-async fn a_connection_is_told_each_status_of_the_description_in_json() {
+async fn every_status_of_a_contacts_message_comes_as_json_on_one_connection() {
     let app = TestApp::new().await;
     let agent = json!({"id": "failing", "name": "f", "provider": "builtin", "builtin": {"failEvery": 1}});
     app.post("/api/v1/agents").json(agent).await.expect(201);
