@@ -165,7 +165,7 @@ impl Attempt<'_> {
             }
             let output = match self.call_model(&context).await {
                 Ok(ModelOutput { replies, calls, usage }) if calls.is_empty() => {
-                    let said = context.said().filter(|_| replies.is_empty()).map(|id| id.number);
+                    let said = context.said().filter(|_| replies.is_empty());
                     return Ok(Finish { attempt, outcome: Ok(Completed { replies, said, usage }), branch });
                 }
                 Ok(output) if self.turn.rounds() >= limits::TOOL_ROUNDS => {

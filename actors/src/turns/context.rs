@@ -144,10 +144,10 @@ impl Context {
         self.question_removed && self.question.is_empty() && self.steps.is_empty() && !is_unanswered
     }
 
-    /// The newest message of the turn with text beside calls.
-    pub(super) fn said(&self) -> Option<MessageId> {
+    /// The number of the newest message of the turn with text beside calls.
+    pub(super) fn said(&self) -> Option<u64> {
         let is_said = |step: &&Arc<PromptMessage>| step.role == Some(role::ASSISTANT) && !step.text().trim().is_empty();
-        self.steps.iter().rfind(is_said).map(|step| step.id)
+        self.steps.iter().rfind(is_said).map(|step| step.id.number)
     }
 
     /// Results of the tools that the turn has called, in order.

@@ -148,12 +148,13 @@ impl ContactExchange<'_> {
         let mut position: Option<Box<QueuePosition<'_>>> = None;
         let mut channel: Option<Arc<Channel>> = None;
         loop {
+            let waited = position.as_ref().map_or(Duration::ZERO, |position| position.waited());
             // After a wait for capacity the channel may have another agent.
             let later = channel.as_deref().map(|channel| self.with_channel(channel));
             let exchange = later.as_ref().unwrap_or(self);
             let agent = match later.as_ref().map(ContactExchange::agent) {
                 Some(Err(refusal)) => {
-                    let waited = position.map_or(Duration::ZERO, |first| first.waited());
+                    drop(position);
                     return self.joined_or(refusal, waited).await;
                 }
                 Some(Ok(agent)) => Cow::Owned(agent),
@@ -161,7 +162,6 @@ impl ContactExchange<'_> {
             };
             let lock = self.lock_key().await?;
             let stored = exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?;
-            let waited = position.as_ref().map_or(Duration::ZERO, |position| position.waited());
             let (first, now) = match stored {
                 StoreOutcome::New(delivered, events) => {
                     drop(position);
@@ -178,7 +178,7 @@ impl ContactExchange<'_> {
                     drop(lock);
                     match Box::pin(self.wait_for_capacity(position, events)).await? {
                         CapacityWait::TryAgain(first, now) => (first, now),
-                        CapacityWait::Over(refusal, waited) => return self.refuse_at_capacity(refusal, waited).await,
+                        CapacityWait::Over(over) => return self.refuse_at_capacity(over).await,
                     }
                 }
             };

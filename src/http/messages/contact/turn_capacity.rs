@@ -72,13 +72,20 @@ pub(super) struct QueuePosition<'a> {
 pub(super) enum CapacityWait<'a> {
     /// It is worth trying again: in this position, on the channel as it is now.
     TryAgain(Box<QueuePosition<'a>>, Arc<Channel>),
-    /// The request waits no longer, and has waited so long.
-    Over(CapacityRefusal, Duration),
+    /// The request waits no longer.
+    Over(NotWaiting),
+}
+
+/// A request that does not wait for capacity, or no longer does.
+pub(super) struct NotWaiting {
+    refusal: CapacityRefusal,
+    /// How long it has waited.
+    waited: Duration,
 }
 
 /// Why a request does not wait for capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CapacityRefusal {
+enum CapacityRefusal {
     /// Too many wait already.
     Crowded,
     /// It has waited as long as it may, which may be not at all.
@@ -109,7 +116,7 @@ impl ContactExchange<'_> {
                 drop(events);
                 match self.enter_queue().await? {
                     Ok(position) => Box::new(position),
-                    Err((refusal, waited)) => return Ok(CapacityWait::Over(refusal, waited)),
+                    Err(over) => return Ok(CapacityWait::Over(over)),
                 }
             }
             Some(position) => {
@@ -120,18 +127,19 @@ impl ContactExchange<'_> {
             }
         };
         if Instant::now() >= position.deadline {
-            return Ok(CapacityWait::Over(CapacityRefusal::TimeOver, position.waited()));
+            let waited = position.waited();
+            return Ok(CapacityWait::Over(NotWaiting { refusal: CapacityRefusal::TimeOver, waited }));
         }
         Ok(CapacityWait::TryAgain(position, self.recheck_channel().await?))
     }
 
-    /// The first position, once this request has it; else why it does not wait, and how long it has.
-    async fn enter_queue(&self) -> Result<Result<QueuePosition<'_>, (CapacityRefusal, Duration)>, Problem> {
+    /// The first position, once this request has it, unless it does not wait for it.
+    async fn enter_queue(&self) -> Result<Result<QueuePosition<'_>, NotWaiting>, Problem> {
         let app = &self.request.call.app;
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
         let budget = self.budget(prefer(&self.request.call.headers)).saturating_sub(before);
         if budget.is_zero() {
-            return Ok(Err((CapacityRefusal::TimeOver, Duration::ZERO)));
+            return Ok(Err(NotWaiting { refusal: CapacityRefusal::TimeOver, waited: Duration::ZERO }));
         }
         let queues = app.wait_queues();
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
@@ -142,7 +150,7 @@ impl ContactExchange<'_> {
             Some((long, of_workspace, queues.positions.try_enter(queue)?))
         };
         let Some((long, of_workspace, position)) = permits() else {
-            return Ok(Err((CapacityRefusal::Crowded, Duration::ZERO)));
+            return Ok(Err(NotWaiting { refusal: CapacityRefusal::Crowded, waited: Duration::ZERO }));
         };
         let key = self.key().map(|key| queues.keys.begin(key));
         self.request.call.context.begin_wait();
@@ -150,7 +158,7 @@ impl ContactExchange<'_> {
         let deadline = since + budget;
         let first = timeout_at(deadline, queues.first.enter(queue)).map(Ok);
         let Ok(first) = unless_stopping(app, first).await? else {
-            return Ok(Err((CapacityRefusal::TimeOver, since.elapsed())));
+            return Ok(Err(NotWaiting { refusal: CapacityRefusal::TimeOver, waited: since.elapsed() }));
         };
         Ok(Ok(QueuePosition {
             since,
@@ -165,11 +173,8 @@ impl ContactExchange<'_> {
 
     /// The answer to a message for which there is no capacity, once its request waits no longer and has left the queue:
     /// that of another request with its key which was accepted meanwhile, or which still waits.
-    pub(super) async fn refuse_at_capacity(
-        &self,
-        refusal: CapacityRefusal,
-        waited: Duration,
-    ) -> Result<Response, Problem> {
+    pub(super) async fn refuse_at_capacity(&self, over: NotWaiting) -> Result<Response, Problem> {
+        let NotWaiting { refusal, waited } = over;
         let queues = self.request.call.app.wait_queues();
         let another_waits = self.key().is_some_and(|key| queues.keys.has(key));
         let problem = if another_waits { in_progress() } else { rejected(Rejection::TooManyTurns) };
