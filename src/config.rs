@@ -149,8 +149,8 @@ impl Config {
         config.filter(|_| wrong.is_empty()).ok_or(ConfigError(wrong))
     }
 
-    /// The whole configuration as TOML with its explanations, each non-default value with its source; then, as comments,
-    /// OpenTelemetry's variables that are set, and what was not understood of them. Secrets are masked.
+    /// The whole configuration as TOML with its explanations, each non-default value with its source; then, as
+    /// comments, OpenTelemetry's variables that are set, and what was not understood of them. Secrets are masked.
     #[must_use]
     pub fn effective(&self) -> String {
         print::effective(&self.settings) + &print::variables(&self.otel)

@@ -384,8 +384,8 @@ pub struct Overlay {
     /// An edit has removed its text. `text` is empty then, for servers that do not know this member.
     #[n(12)]
     pub textless: Option<bool>,
-    /// The message that revised the same message before this one did. With `superseded_by` it leads to every revision of
-    /// a message; `None` also if this one was accepted by an earlier build.
+    /// The message that revised the same message before this one did. With `superseded_by` it leads to every revision
+    /// of a message; `None` also if this one was accepted by an earlier build.
     #[n(13)]
     pub revised_before: Option<MessageId>,
 }

@@ -32,14 +32,14 @@ pub struct MaxBodyBytes(pub usize);
 
 /// The bytes of a body that claims to be JSON; not parsed, perhaps empty.
 ///
-/// Refused with 415 `unsupported_media_type` where the content type is not `application/json` or
-/// `application/…+json` in UTF-8, or the body is compressed; with 413 `body_too_large` above [`MaxBodyBytes`]; with
-/// 408 `request_timeout` where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off; with
-/// 503 `overloaded` where other large bodies have taken the [`BodyRoom`].
+/// Refused with 415 `unsupported_media_type` where the content type is not `application/json` or `application/…+json`
+/// in UTF-8, or the body is compressed; with 413 `body_too_large` above [`MaxBodyBytes`]; with 408 `request_timeout`
+/// where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off; with 503 `overloaded`
+/// where other large bodies have taken the [`BodyRoom`].
 pub type JsonBytes = Bytes;
 
-/// As [`JsonBytes`], but `None` where the body is empty, whatever its type: clients announce one that they would use, such
-/// as that of a form.
+/// As [`JsonBytes`], but `None` where the body is empty, whatever its type: some clients send the type of a form with
+/// every request (`curl -d ''`).
 pub type OptionalJsonBytes = Option<Bytes>;
 
 /// A body in the form that a handler reads.
@@ -79,8 +79,7 @@ impl RequestBody for OptionalJsonBytes {
             let bytes = read(body, MaxBodyBytes::from_ref(state), &room).await?;
             return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
         };
-        // One byte is too much. The length of a chunked body is known only at its end, so an empty one has to be read to
-        // be recognised.
+        // Any byte is one too many. An empty chunked body shows that it is empty only at its end, so it is read.
         match read(body, MaxBodyBytes(0), &room).await {
             Ok(_) => Ok(None),
             Err(problem) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => Err(wrong_type),

@@ -191,7 +191,8 @@ pub(super) async fn cancel(
     Ok(with_ignored_fields(response, &ignored))
 }
 
-/// Refuses a turn that could not run soon because this agent, the workspace or the node is busy, for every way of requesting a turn.
+/// Refuses a turn that could not run soon because this agent, the workspace or the node is busy, for every way of
+/// requesting a turn.
 pub(super) fn admit(call: &Call, agent: &str) -> Result<(), Problem> {
     call.node().admits_turn(call.caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
@@ -219,8 +220,8 @@ async fn requested(
     }
 }
 
-/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets 202 with the turn as it is then, and 200
-/// with the outcome once the turn is over. A client that prefers to wait gets 200 if the turn ends within that time.
+/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the turn as it is then: 202, or 200
+/// once it is over. A client that prefers to wait gets 200 if the turn ends within that time.
 pub(super) async fn start(
     Path(conversation): Path<String>,
     Allowed { call, body, .. }: Allowed<Write, JsonBytes>,

@@ -114,8 +114,8 @@ impl LocalParents {
         report.push(parent_not_found(self.is_batch.then_some(item)));
     }
 
-    /// The items whose parent is no message of the conversation. The conversation looks at them when it decides, so this
-    /// costs reads only where something else refuses the request before.
+    /// The items whose parent is no message of the conversation. The conversation looks at them when it decides, so
+    /// this costs reads only where something else refuses the request before.
     async fn missing(&self, call: &Call) -> Result<Vec<usize>, Problem> {
         let mut missing = Vec::new();
         if self.parents.is_empty() {
@@ -200,8 +200,8 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
     item.role == role::ASSISTANT && item.sender_id.is_none()
 }
 
-/// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel was deleted, the
-/// agent when the conversation began.
+/// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel was deleted,
+/// the agent when the conversation began.
 async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = request.call.caller.conversation(id.address);
     let node = request.call.node();
@@ -236,8 +236,8 @@ fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
     request.finish(answer::json_text(StatusCode::OK, text), *replay)
 }
 
-/// The error of a named conversation as clients see it. A conversation looks at the key before anything else, and at its
-/// id before parents, so what comes before these in the order of checks is looked up here.
+/// The error of a named conversation as clients see it. A conversation looks at the key before anything else, and at
+/// its id before parents, so what comes before these in the order of checks is looked up here.
 async fn refused_here(call: &Call, parents: &LocalParents, error: SubmitError) -> Result<Problem, Problem> {
     let is_key_reused = matches!(error, SubmitError::Refused(Refusal::KeyReused));
     if is_key_reused || matches!(error, SubmitError::Refused(Refusal::Rejected(Rejection::NotFound))) {

@@ -72,8 +72,8 @@ fn delete() -> OperationDoc {
 }
 
 fn iterations() -> OperationDoc {
-    let about = "The chain of revisions that the message belongs to, oldest first: the message, what it revises, and all \
-                 revisions of these. At most 1,000 revised messages and 1,000 other revisions, the nearest ones.";
+    let about = "The chain of revisions that the message belongs to, oldest first: the message, what it revises, and \
+                 all revisions of these. At most 1,000 revised messages and 1,000 other revisions, the nearest ones.";
     OperationDoc::new(
         Get,
         "/api/v1/messages/{id}/iterations",

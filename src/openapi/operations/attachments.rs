@@ -27,8 +27,8 @@ fn upload() -> OperationDoc {
     let about = format!(
         "A file of at most 10 MiB, as a form or as the raw body. Its name is taken from the form, from \
          `Content-Disposition` or from `?filename`: at most {MAX_FILENAME_CHARS} characters, without directories. Its \
-         media type, with its parameters, is that of its part or of the request; where that is missing, its first bytes \
-         decide. A file that is not linked to a message within 24 hours is deleted."
+         media type, with its parameters, is that of its part or of the request; where that is missing, its first \
+         bytes decide. A file that is not linked to a message within 24 hours is deleted."
     );
     OperationDoc::new(Post, "/api/v1/attachments", ("upload", "Upload a file"), "Attachments", WRITE, &about)
         .keyed()

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 networks that are not public, by the IANA registry of special-purpose addresses, and one address in public space at
-/// which a cloud serves its own machines: base and prefix length.
+/// IPv4 networks that are not public: those of the IANA registry of special-purpose addresses, and one public address
+/// where a cloud serves its own machines. Base and prefix length.
 const RESERVED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
