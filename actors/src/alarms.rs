@@ -24,7 +24,7 @@ const HORIZON_MILLIS: u64 = 120_000;
 /// How often it is read.
 const SCAN_INTERVAL_MILLIS: u64 = 15_000;
 /// How long an alarm that another process owns may be overdue before any process that finds it rings it.
-const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
+pub(crate) const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
 /// How long a starting process rings alarms that others may own: until it knows the live processes and has read the
 /// index once more. If the owner is alive, that ring is superfluous.
 const BEGINNING_MILLIS: u64 = 8_000;

@@ -13,13 +13,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::answer::json;
 use super::call::{Allowed, Call};
 use super::caller::{Caller, Read};
 use super::listing::Listing;
 use super::messages::find_channel;
-use super::messages::stored::{StoredMessage, look_up};
+use super::messages::stored::{StoredMessage, look_up, settle_deadline};
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::refusal::broken;
@@ -125,10 +126,15 @@ fn parse_id(id: &str) -> Result<MessageId, Problem> {
     MessageId::parse(id).ok_or_else(review_not_found)
 }
 
+/// A review of the caller's workspace; it is settled until then, if it is overdue.
+async fn find_until(call: &Call, id: MessageId, until: Instant) -> Result<StoredReview, Problem> {
+    let found = look_up(call, id).await?.ok_or_else(review_not_found)?;
+    StoredReview::of(found.settled(call, until).await).ok_or_else(review_not_found)
+}
+
 /// A review of the caller's workspace.
 async fn find(call: &Call, id: MessageId) -> Result<StoredReview, Problem> {
-    let found = look_up(call, id).await?.ok_or_else(review_not_found)?;
-    StoredReview::of(found.settled(call).await).ok_or_else(review_not_found)
+    find_until(call, id, settle_deadline()).await
 }
 
 /// `GET /reviews/{id}`.
@@ -149,13 +155,15 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> R
         None => None,
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
+    let until = settle_deadline();
+    // `load` shares its captures; the calls come one after the other.
     let permits = Mutex::new(call.app.history().for_parts(call.caller.address, request.limit + 1));
     // A damaged key is an error, not a review of another channel.
     let wanted = |key: &[u8]| channel.is_none_or(|channel| parse_review_key(key).is_none_or(|id| id.entity == channel));
     let load = async |key: Bytes| {
         let id = parse_review_key(&key).ok_or_else(|| broken("an entry of a list of reviews names its message"))?;
         permits.lock().await.read(1).await?;
-        match find(&call, id).await {
+        match find_until(&call, id, until).await {
             Ok(stored) if status.is_some_and(|status| stored.state.status != status) => Ok(None),
             Ok(stored) => {
                 let weight = stored.found.weight();

@@ -159,7 +159,7 @@ pub(super) fn end(
 }
 
 /// The state of a review at `now`, whether or not its expiry was announced already.
-fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
+pub(crate) fn state_at(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
     if let Some(stored) = stored.filter(|stored| stored.status != ReviewStatus::Pending || now < review.expires_at) {
         return stored.clone();
     }
@@ -260,16 +260,21 @@ struct OpenReview {
     current: ReviewState,
 }
 
+/// The review of `message`, open or not.
+fn review_of(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<RequestedReview, Halt> {
+    if !state.reaches(message) {
+        return Err(Rejection::ReviewNotFound.into());
+    }
+    let requested = requested_review(message.number, writing.reads)?.filter(|requested| requested.message == message);
+    requested.ok_or_else(|| Rejection::ReviewNotFound.into())
+}
+
 /// The review of `message`, if anything can still be decided about it.
 fn open_review(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<OpenReview, Halt> {
     if state.erasure.is_some() {
         return Err(Rejection::Erased.into());
     }
-    if !state.reaches(message) {
-        return Err(Rejection::ReviewNotFound.into());
-    }
-    let requested = requested_review(message.number, writing.reads)?.filter(|requested| requested.message == message);
-    let requested = requested.ok_or(Rejection::ReviewNotFound)?;
+    let requested = review_of(state, message, writing)?;
     let overlay = overlay_of(message.number, writing.reads)?;
     let current = requested.state_at(&overlay, writing.context.now);
     match current.status {
@@ -332,19 +337,13 @@ pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) 
 }
 
 /// Ends one review ahead of its alarm, for a reader.
-pub(super) fn expire_now(state: &State, expire: ExpireReview, mut writing: Writing<'_>) -> Decided {
-    if !state.reaches(expire.message) {
-        return Err(Rejection::ReviewNotFound.into());
-    }
-    let seq = expire.message.number;
-    let requested = requested_review(seq, writing.reads)?.filter(|requested| requested.message == expire.message);
-    let requested = requested.ok_or(Rejection::ReviewNotFound)?;
-    let mut overlay = overlay_of(seq, writing.reads)?;
+pub(super) fn expire_now(state: &State, request: ExpireReview, mut writing: Writing<'_>) -> Decided {
+    let requested = review_of(state, request.message, &writing)?;
+    let overlay = overlay_of(request.message.number, writing.reads)?;
     let now = writing.context.now;
     let state = requested.state_at(&overlay, now);
     if is_unsettled(&requested.review, overlay.review.as_ref(), now) {
-        end(&requested, &mut overlay, state.clone(), requested.trace, &mut writing);
-        writing.overlay(seq, &overlay);
+        expire(request.message.number, &mut writing)?;
     }
     Ok(writing.done(Reply::Review(Box::new(state))))
 }

@@ -7,15 +7,19 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::Node;
+use crate::alarms::FORGOTTEN_AFTER_MILLIS;
 use crate::attachment::{Attachment, settle};
 use crate::catalog;
 use crate::contact::Contact;
-use crate::conversation::Conversation;
-use crate::directory::{CommandContext, Reply};
-use crate::id::{Address, AttachmentId, EntityKey, Kind};
+use crate::conversation::review::{is_unsettled, state_at};
+use crate::conversation::{Conversation, ExpireReview, Rejection};
+use crate::directory::{Answer, CommandContext, Refusal, Reply};
+use crate::id::{Address, AttachmentId, EntityKey, Kind, MessageId};
 use crate::memories::Memories;
+use crate::message::{Review, ReviewState};
 use crate::registry::{self, Registry};
 use crate::requests::{Request, TypedReply, typed};
+use crate::trace::TraceContext;
 use crate::workflows::claims;
 
 /// How long a command waits for the list of webhook receivers.
@@ -34,6 +38,31 @@ impl Node {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
         typed::<_, R>(claims::ask(self, &self.conversations, entity, command, context).await)
+    }
+
+    /// A review's state for a reader: as it is stored or, if only its deadline has passed, as the conversation says,
+    /// which ends the review if nothing else has ended it ([`is_unsettled`]). A process that owns the conversation is
+    /// given some seconds to do that by its own clock.
+    pub async fn settled_review(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        message: MessageId,
+        review: &Review,
+        stored: Option<&ReviewState>,
+        trace: Option<TraceContext>,
+    ) -> Result<Option<ReviewState>, Refusal<Rejection>> {
+        let now = self.now();
+        let is_ours = self.members.owns(entity) || now.since(review.expires_at) >= FORGOTTEN_AFTER_MILLIS;
+        if !is_ours || !is_unsettled(review, stored, now) {
+            return Ok(stored.cloned());
+        }
+        match self.conversation(entity, ExpireReview { message }, CommandContext { key: None, trace }).await {
+            Ok(Answer::Done(state)) => Ok(Some(*state)),
+            Ok(Answer::Repeat(_)) => Ok(stored.cloned()),
+            // A conversation that cannot be loaded decides nothing more.
+            Err(Refusal::Corrupt(_) | Refusal::TooLarge(_)) => Ok(Some(state_at(review, stored, now))),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Sends a command to a contact.

@@ -8,11 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::codec;
-use crate::conversation::review::is_unsettled;
-use crate::conversation::{
-    Calls, CancelReview, Command, Conversation, EndWait, Errand, ExpireReview, Turn, message_of, number_key,
-};
-use crate::directory::{Answer, CommandContext, KeyUse, Refusal};
+use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
+use crate::directory::{CommandContext, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
@@ -156,8 +153,6 @@ async fn review_of(node: &Arc<Node>, entity: EntityKey, message: MessageId) -> R
     }
 }
 
-/// The stored state or, if the deadline has passed, what the conversation says: a decision that was made in time may
-/// still be on its way to the store.
 async fn settled_review(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -168,15 +163,11 @@ async fn settled_review(
     let Some(review) = found.and_then(|message| message.content.review.clone()) else { return Ok(None) };
     let overlay = node.overlay(entity, message.number).await?;
     let stored = overlay.and_then(|overlay| overlay.review);
-    if !is_unsettled(&review, stored.as_ref(), node.now()) {
-        return Ok(Some(stored.unwrap_or_default()));
-    }
-    let context = CommandContext { key: None, trace: None };
-    match node.conversation(entity, ExpireReview { message }, context).await {
-        Ok(Answer::Done(state)) => Ok(Some(*state)),
+    match node.settled_review(entity, message, &review, stored.as_ref(), None).await {
+        Ok(state) => Ok(Some(state.unwrap_or_default())),
         Err(Refusal::Rejected(_)) => Ok(None),
         // It is not known yet: it stays open, and the next check asks again.
-        Ok(Answer::Repeat(_)) | Err(_) => Ok(Some(stored.unwrap_or_default())),
+        Err(_) => Ok(Some(stored.unwrap_or_default())),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 
-use super::stored::{Family, StoredMessage, find, find_by_text, message_response, tag};
+use super::stored::{Family, StoredMessage, find, find_by_text, message_response, settle_deadline, tag};
 use crate::app::App;
 use crate::http::answer::{Replay, Replayed, with_ignored_fields};
 use crate::http::attachments::link;
@@ -187,7 +187,7 @@ async fn amend(
             let overlay = overlay.filter(|_| now.message.removal(&now.overlay).is_none());
             let value = match overlay {
                 Some(overlay) => StoredMessage { overlay, ..now },
-                None => now.settled(call).await,
+                None => now.settled(call, settle_deadline()).await,
             };
             Ok(Replayed { value, replay: Replay::Repeated })
         }

@@ -13,7 +13,7 @@ use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::human_channel;
-use super::stored::settled;
+use super::stored::{settle_deadline, settled};
 use crate::app::App;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Read;
@@ -306,9 +306,10 @@ async fn of_channel(call: &Call, query: &Query, channel: &str) -> Result<Respons
     let filter = filter.of_channel(&channel.id);
     let mut permits = ChunkPermits::of(call, &request, &filter);
     let page = page_of(&call.app, entity, &request, &filter, &mut permits).await?;
+    let until = settle_deadline();
     let mut data = Vec::with_capacity(page.data.len());
     for (message, overlay) in page.data {
-        let overlay = settled(call, entity, &message, overlay).await;
+        let overlay = settled(call, until, entity, &message, overlay).await;
         data.push((message, overlay));
     }
     let data = data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();

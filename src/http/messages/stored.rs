@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actors::conversation::review::is_unsettled;
-use actors::conversation::{ExpireReview, Origin, message_of};
-use actors::directory::Answer;
+use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
 use actors::store::{Order, SeqRange};
 use axum::extract::Path;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use tokio::time::{Instant, timeout_at};
 
 use crate::http::answer::{json, json_text};
 use crate::http::call::{Allowed, Call};
@@ -60,29 +60,37 @@ impl StoredMessage {
     }
 
     /// With its review settled; see [`settled`].
-    pub(crate) async fn settled(self, call: &Call) -> Self {
-        let overlay = settled(call, self.entity, &self.message, self.overlay).await;
+    pub(crate) async fn settled(self, call: &Call, until: Instant) -> Self {
+        let overlay = settled(call, until, self.entity, &self.message, self.overlay).await;
         Self { overlay, ..self }
     }
 }
 
-/// The overlay of a message whose review, if its deadline has passed, has ended. A decision that was made in time may
-/// still be on its way to the store. So that no reader sees a review expire that is then completed, the conversation
-/// is asked, which ends the review now if nothing else has ended it. If it cannot do that now, the review is shown as
-/// it is stored, pending.
-pub(super) async fn settled(call: &Call, entity: EntityKey, message: &Message, overlay: Overlay) -> Overlay {
-    let review = message.content.review.as_ref();
-    if !review.is_some_and(|review| is_unsettled(review, overlay.review.as_ref(), call.app.now())) {
-        return overlay;
-    }
-    let expire = ExpireReview { message: message.id };
-    match call.node().conversation(entity, expire, call.without_key()).await {
-        Ok(Answer::Done(state)) => Overlay { review: Some(*state), ..overlay },
-        Ok(Answer::Repeat(_)) => overlay,
-        Err(refusal) => {
+/// Until when a request waits for the ends of overdue reviews: a store that hangs must not keep lists waiting.
+pub(crate) fn settle_deadline() -> Instant {
+    Instant::now() + Duration::from_secs(2)
+}
+
+/// The overlay of a message with its review settled, so that no reader sees a review expire that is then completed
+/// ([`Node::settled_review`](actors::node::Node::settled_review)). A review that cannot be ended in time is shown as it
+/// is stored, pending.
+pub(super) async fn settled(
+    call: &Call,
+    until: Instant,
+    entity: EntityKey,
+    message: &Message,
+    overlay: Overlay,
+) -> Overlay {
+    let Some(review) = &message.content.review else { return overlay };
+    let stored = overlay.review.as_ref();
+    let settled = call.node().settled_review(entity, message.id, review, stored, call.without_key().trace);
+    match timeout_at(until, settled).await {
+        Ok(Ok(review)) => Overlay { review, ..overlay },
+        Ok(Err(refusal)) => {
             tracing::debug!(?entity, %refusal, "a review past its deadline cannot be ended now");
             overlay
         }
+        Err(_) => overlay,
     }
 }
 
@@ -155,7 +163,7 @@ pub(in crate::http) async fn get(
     Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let found = find_by_text(&call, &id).await?.settled(&call).await;
+    let found = find_by_text(&call, &id).await?.settled(&call, settle_deadline()).await;
     let answer = message_response(&call.caller, &found);
     Ok(if etag_covers(&found) { unless_known(&call.headers, answer) } else { answer })
 }
@@ -177,9 +185,10 @@ pub(in crate::http) async fn iterations(
     let Page { data, next } = page_of(&call, chain, &request, &mut permits).await?;
     let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
+        let until = settle_deadline();
         let mut settled = Vec::with_capacity(data.len());
         for found in data {
-            settled.push(found.settled(&call).await);
+            settled.push(found.settled(&call, until).await);
         }
         let data = settled.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
         return Ok(Page { data, next }.into_response(&list, &call.context.uri));

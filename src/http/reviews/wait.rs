@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{find, parse_id};
 use crate::http::answer::json;
-use crate::http::call::Allowed;
+use crate::http::call::{Allowed, Call};
 use crate::http::caller::{Read, recheck_key};
 use crate::http::headers::prefer;
 use crate::http::headers::prefer::applying;
@@ -38,6 +38,11 @@ fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
     })
 }
 
+/// When to read next whatever events arrive: if other processes may decide the review, or if a read has failed.
+fn next_poll(call: &Call, read_failed: bool) -> Option<Instant> {
+    (read_failed || call.node().shares_its_store()).then(|| Instant::now() + POLL_INTERVAL)
+}
+
 /// Answers with the outcome as soon as there is one, or with the pending review when the time is over.
 pub(in crate::http) async fn wait(
     Allowed { call, .. }: Allowed<Read>,
@@ -55,12 +60,9 @@ pub(in crate::http) async fn wait(
     // From here on nothing can be missed; a read shows what happened before the subscription.
     let mut stored = find(&call, id).await?;
     let mut stopped = pin!(call.app.stopping());
-    // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
-    let next_poll =
-        |read_failed: bool| (read_failed || call.node().shares_its_store()).then(|| Instant::now() + POLL_INTERVAL);
     // A read fails too if it cannot tell how the review has ended.
     let mut read_failed = stored.is_unsettled(call.app.now());
-    let mut poll_at = next_poll(read_failed);
+    let mut poll_at = next_poll(&call, read_failed);
     while stored.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(stored.review.expires_at.since(call.app.now()).max(1));
         // A review past its deadline is read, unless that has just failed.
@@ -84,11 +86,11 @@ pub(in crate::http) async fn wait(
             match find(&call, id).await {
                 Ok(found) => {
                     read_failed = found.is_unsettled(call.app.now());
-                    (stored, poll_at) = (found, next_poll(read_failed));
+                    (stored, poll_at) = (found, next_poll(&call, read_failed));
                 }
                 // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    (poll_at, read_failed) = (next_poll(true), true);
+                    (poll_at, read_failed) = (next_poll(&call, true), true);
                 }
                 Err(problem) => return Err(problem),
             }

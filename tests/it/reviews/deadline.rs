@@ -1,20 +1,27 @@
 //! What readers see of a review around its deadline.
 
+use std::time::Duration;
+
 use actors::id::{EntityKey, MessageId};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::workspace::{DEFAULT, address_of};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::{MESSAGES, REVIEWS, SECOND, asked, respond};
-use crate::support::TestApp;
+use crate::support::{TestApp, TestStore};
 
-#[tokio::test]
+async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
+    let mut handle = None;
+    let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
+    let app = TestApp::with_memory(wrap).await;
+    (app, handle.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
     for cancelled in [false, true] {
-        let mut handle = None;
-        let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
-        let app = TestApp::with_memory(wrap).await;
-        let store = handle.unwrap();
+        let (app, store) = faulty().await;
         let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 1})).await;
         let id = review.rsplit('/').next().unwrap();
         let entity = EntityKey::conversation(address_of(DEFAULT), MessageId::parse(id).unwrap().entity);
@@ -24,10 +31,8 @@ async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
             false => respond(&app, &review, json!({"selectedOption": "approve"})).send(),
             true => app.post(format!("{review}/cancel")).send(),
         });
-        // Lets the decision reach the store.
-        for _ in 0..1_000 {
-            tokio::task::yield_now().await;
-        }
+        // The clock moves only once every task waits: the decision for the store, and the reads for the decision.
+        sleep(Duration::from_secs(1)).await;
         app.clock.advance(SECOND);
         let reads = [
             review.clone(),
@@ -38,9 +43,7 @@ async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
             format!("{MESSAGES}/{id}/iterations"),
         ];
         let reading: Vec<_> = reads.iter().map(|path| tokio::spawn(app.get(path).send())).collect();
-        for _ in 0..1_000 {
-            tokio::task::yield_now().await;
-        }
+        sleep(Duration::from_secs(1)).await;
         store.hold(None);
         let decided = deciding.await.unwrap().expect(200);
         assert_eq!(decided["status"], if cancelled { "cancelled" } else { "completed" });
@@ -55,10 +58,7 @@ async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
 
 #[tokio::test]
 async fn a_review_that_cannot_be_ended_now_is_shown_as_pending() {
-    let mut handle = None;
-    let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
-    let app = TestApp::with_memory(wrap).await;
-    let store = handle.unwrap();
+    let (app, store) = faulty().await;
     let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 1})).await;
     let id = MessageId::parse(review.rsplit('/').next().unwrap()).unwrap();
     store.refuse(Some(EntityKey::conversation(address_of(DEFAULT), id.entity)));
