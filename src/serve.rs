@@ -111,7 +111,7 @@ pub struct Failed {
 /// Serves until the process is asked to stop.
 ///
 /// # Errors
-/// See [`ServeError`].
+/// [`Failed`], with the reason.
 pub async fn run(config: &Config) -> Result<(), Failed> {
     let telemetry = telemetry::init(config).map_err(|error| Failed { error: error.into(), is_logged: false })?;
     // Before the store is opened, which takes its share of the same limit.

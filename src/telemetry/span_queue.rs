@@ -124,7 +124,6 @@ impl SpanQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Ended>> {
-        // Nothing panics while it is held.
         self.spans.lock_unpoisoned()
     }
 }

@@ -173,8 +173,8 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
-/// The state of a delivery when this idempotency key requested its retry; forgotten once some other keys have requested
-/// one.
+/// The state of a delivery when this idempotency key requested its retry; forgotten once eight other keys have
+/// requested one.
 pub async fn retried(
     node: &Node,
     entity: EntityKey,
