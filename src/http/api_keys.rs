@@ -131,14 +131,12 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
     }
     let choices = Scope::ALL.map(|scope| (scope.name(), scope));
     let mut scopes = Vec::with_capacity(items.len().min(choices.len()));
-    for item in items.iter() {
-        match item.choice(report, &choices) {
-            Some(scope) if scopes.contains(&scope) => {
-                report.fault(&item.path, "duplicate_value", format!("duplicate scope {}", scope.name()));
-            }
-            scope => scopes.extend(scope),
+    items.each(report, |item, report| match item.choice(report, &choices) {
+        Some(scope) if scopes.contains(&scope) => {
+            report.fault(&item.path, "duplicate_value", format!("duplicate scope {}", scope.name()));
         }
-    }
+        scope => scopes.extend(scope),
+    });
     Some(scopes)
 }
 

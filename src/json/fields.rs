@@ -145,8 +145,8 @@ impl<'a> Value<'a> {
             self.wrong_type(report, "an array");
             return None;
         }
-        let raws = serde_json::from_str(self.raw.get()).unwrap_or_default();
-        Some(Items { raws, path: self.path })
+        let raws: Vec<_> = serde_json::from_str(self.raw.get()).unwrap_or_default();
+        Some(Items { readable: raws.len(), raws, path: self.path })
     }
 
     /// An object whose members this service knows.
@@ -203,10 +203,13 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The items of an array. A body can have millions, so each gets its path only when it is read.
+/// The items of an array. A body can have millions, so each gets its path only when it is read, and none is read once
+/// its faults would not be listed.
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     raws: Vec<&'a RawValue>,
+    /// How many of them are read at most.
+    readable: usize,
     path: Path,
 }
 
@@ -229,9 +232,27 @@ impl<'a> Items<'a> {
         self.raws.is_empty()
     }
 
-    /// Each with its path.
-    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> {
-        self.raws.iter().enumerate().map(|(i, raw)| Value { raw, path: self.path.index(i) })
+    /// Leaves all but the first `max` unread; they still count in [`Items::len`].
+    pub fn read_first(&mut self, max: usize) {
+        self.readable = self.readable.min(max);
+    }
+
+    /// Reports more than `max` items, which the message calls `noun`; only the first `max` are read.
+    pub fn at_most(&mut self, max: usize, noun: &str, report: &mut Report) {
+        if self.len() > max {
+            report.fault(&self.path, "too_many", format!("must have at most {max} {noun}, has {}", self.len()));
+        }
+        self.read_first(max);
+    }
+
+    /// Reads one after another, each with its path, until the report is full: what is found later would not be listed.
+    pub fn each(&self, report: &mut Report, mut read: impl FnMut(Value<'a>, &mut Report)) {
+        for (i, raw) in self.raws.iter().take(self.readable).enumerate() {
+            if report.is_full() {
+                return;
+            }
+            read(Value { raw, path: self.path.index(i) }, report);
+        }
     }
 }
 

@@ -42,9 +42,14 @@ impl fmt::Debug for DeferredCheck {
     }
 }
 
+/// Whether these are as many faults as are kept.
+fn is_full(faults: &[Fault]) -> bool {
+    faults.len() >= MAX_KEPT_FAULTS
+}
+
 /// Adds a fault, which is not made past [`MAX_KEPT_FAULTS`].
 fn keep(faults: &mut Vec<Fault>, fault: impl FnOnce() -> Fault) {
-    if faults.len() < MAX_KEPT_FAULTS {
+    if !is_full(faults) {
         faults.push(fault());
     }
 }
@@ -54,6 +59,13 @@ impl Report {
     #[must_use]
     pub fn new(strict: bool) -> Self {
         Self { strict, ..Self::default() }
+    }
+
+    /// Whether further faults are dropped. Whoever reads a long list stops then: looking for them would cost time for
+    /// nothing.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        is_full(&self.faults)
     }
 
     /// Adds a fault; dropped past [`MAX_KEPT_FAULTS`].
@@ -116,6 +128,9 @@ impl Report {
     /// Notes an unknown member.
     pub fn unknown(&mut self, path: &Path, name: &str) {
         if self.strict {
+            if self.is_full() {
+                return;
+            }
             let message = format!("unknown member {name:?}");
             self.fault_at(path.member(name), "unknown_field", message);
         } else if self.ignored.len() <= MAX_IGNORED {

@@ -233,6 +233,27 @@ fn one_value_has_one_canonical_text() {
     }
 }
 
+/// The items are of the wrong type, as many as a body can have.
+#[test]
+fn items_beyond_a_bound_or_a_full_report_are_not_read() {
+    let body = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(1_299_999));
+    for (max, read, found) in
+        [(20, 20, 21), (2_000, MAX_KEPT_FAULTS - 1, MAX_KEPT_FAULTS), (usize::MAX, MAX_KEPT_FAULTS, MAX_KEPT_FAULTS)]
+    {
+        let mut count = 0;
+        let faults = faults(&body, |fields, report| {
+            let mut items = fields.optional("a").unwrap().array(report).unwrap();
+            items.at_most(max, "items", report);
+            items.each(report, |item, report| {
+                count += 1;
+                item.wrong_type(report, "a string");
+            });
+            assert_eq!(items.len(), 1_300_000);
+        });
+        assert_eq!((count, faults.len()), (read, found), "at most {max}");
+    }
+}
+
 #[test]
 fn a_refusal_with_more_faults_than_it_lists_says_that_there_are_more() {
     let more = "the request has more than 1000 faults; errors lists the first 1000";

@@ -74,7 +74,7 @@ impl ChannelPost {
         let file = |item: &Value<'_>, report: &mut Report| item.string(report, Length::ANY).map(Into::into);
         post.attachment_ids = attachments
             .and_then(|value| value.array(report))
-            .and_then(|items| unique(&items, MAX_ATTACHMENTS, report, file))
+            .and_then(|mut items| unique(&mut items, MAX_ATTACHMENTS, report, file))
             .unwrap_or_default();
         post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
         // A present but wrong member has its own fault; reporting it as missing too would mislead.
@@ -146,24 +146,21 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
 /// The values of an array's items, at most `max` and no two equal, each with its path; nothing if there are more.
 /// `read` returns an item's value, or reports its fault.
 fn unique<'a, T: AsRef<str> + PartialEq>(
-    items: &Items<'a>,
+    items: &mut Items<'a>,
     max: usize,
     report: &mut Report,
     read: impl Fn(&Value<'a>, &mut Report) -> Option<T>,
 ) -> Option<Vec<(Path, T)>> {
-    if items.len() > max {
-        report.fault(items.path(), "too_many", format!("must have at most {max} items, has {}", items.len()));
-    }
+    items.at_most(max, "items", report);
     let mut out: Vec<(Path, T)> = Vec::with_capacity(items.len().min(max));
-    for item in items.iter() {
-        let Some(read) = read(&item, report) else { continue };
+    items.each(report, |item, report| {
+        let Some(read) = read(&item, report) else { return };
         if out.iter().any(|(_, known)| *known == read) {
             report.fault(&item.path, "duplicate_value", format!("duplicate {:?}", read.as_ref()));
-        } else if out.len() < max {
-            // Items beyond the bound are not compared, so that a long array costs no more than its length.
+        } else {
             out.push((item.path, read));
         }
-    }
+    });
     (items.len() <= max).then_some(out)
 }
 

@@ -59,8 +59,13 @@ fn items(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> (Vec<Conve
         report.fault(&value.path, "batch_too_large", message);
         return (Vec::new(), true);
     }
-    let items = values.iter().enumerate().filter_map(|(i, value)| ConversationItem::read(&value, i, rules, report));
-    (items.collect(), true)
+    let mut items = Vec::with_capacity(values.len());
+    let mut index = 0;
+    values.each(report, |value, report| {
+        items.extend(ConversationItem::read(&value, index, rules, report));
+        index += 1;
+    });
+    (items, true)
 }
 
 fn conversation_id(fields: &mut Fields<'_>, of_path: Option<&str>, report: &mut Report) -> Option<String> {

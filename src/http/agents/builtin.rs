@@ -15,7 +15,7 @@ pub(super) const BEHAVIOURS: [(&str, Behaviour); 2] = [("echo", Behaviour::Echo)
 /// Entries of a script.
 const MAX_ENTRIES: usize = 100;
 /// Replies of one entry, and messages that one reply is split into.
-const MAX_REPLIES: i64 = 20;
+const MAX_REPLIES: u8 = 20;
 /// The longest latency: ten minutes, as the longest timeout of an agent.
 const MAX_LATENCY_MILLIS: i64 = 600_000;
 /// The longest reply, in bytes of UTF-8, as of any message.
@@ -35,7 +35,7 @@ pub(super) fn read(mut builtin: Builtin, value: &Value<'_>, report: &mut Report)
     if let Some(number) = number(&mut fields, report, "latencyMs", (0, MAX_LATENCY_MILLIS)) {
         builtin.latency_ms = u64::from(number);
     }
-    if let Some(number) = number(&mut fields, report, "split", (1, MAX_REPLIES)) {
+    if let Some(number) = number(&mut fields, report, "split", (1, MAX_REPLIES.into())) {
         builtin.split = number;
     }
     if let Some(number) = number(&mut fields, report, "failEvery", (0, i64::from(i32::MAX))) {
@@ -61,7 +61,9 @@ fn script(value: &Value<'_>, report: &mut Report) -> Option<Vec<ScriptEntry>> {
         report.fault(&value.path, "too_many", message);
         return None;
     }
-    Some(items.iter().filter_map(|item| entry(&item, report)).collect())
+    let mut entries = Vec::with_capacity(items.len());
+    items.each(report, |item, report| entries.extend(entry(&item, report)));
+    Some(entries)
 }
 
 fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
@@ -83,13 +85,14 @@ fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
 }
 
 fn replies(value: &Value<'_>, report: &mut Report) -> Vec<String> {
-    let Some(items) = value.array(report) else { return Vec::new() };
+    let Some(mut items) = value.array(report) else { return Vec::new() };
     // No reply is an answer too: the agent says nothing to that.
-    if items.len() as u64 > MAX_REPLIES.unsigned_abs() {
-        report.fault(&value.path, "too_many", format!("must have at most {MAX_REPLIES} replies, has {}", items.len()));
-    }
-    let texts = items.iter().filter_map(|item| item.string(report, Length::bytes(1, MAX_REPLY_BYTES)));
-    texts.map(Into::into).collect()
+    items.at_most(MAX_REPLIES.into(), "replies", report);
+    let mut texts = Vec::new();
+    items.each(report, |item, report| {
+        texts.extend(item.string(report, Length::bytes(1, MAX_REPLY_BYTES)).map(|text| text.into_owned()));
+    });
+    texts
 }
 
 /// `{name, arguments}`, stored as given.

@@ -234,20 +234,17 @@ fn thousandths(value: &Value<'_>, max: u32, report: &mut Report) -> Option<u32> 
 }
 
 fn tools(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<Json> {
-    let items = value.array(report)?;
+    let mut items = value.array(report)?;
     let before = report.faults.len();
-    if items.len() > MAX_TOOLS {
-        let message = format!("must have at most {MAX_TOOLS} items, has {}", items.len());
-        report.fault(&value.path, "too_many", message);
-    }
+    items.at_most(MAX_TOOLS, "items", report);
     let mut names = HashSet::new();
-    for item in items.iter().take(MAX_TOOLS) {
+    items.each(report, |item, report| {
         if let Some(name) = definition::check(&item, allow, report)
             && !names.insert(name.clone())
         {
             report.fault(&item.path, "duplicate_value", format!("duplicate tool name {name:?}"));
         }
-    }
+    });
     let json = value.json();
     let len = raw::shortest_len(json.as_str());
     if len > MAX_TOOLS_BYTES {

@@ -135,8 +135,9 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<ContactInput> 
     }
     let mut seen = HashMap::new();
     let mut wanted = Vec::with_capacity(items.len());
-    for (i, item) in items.iter().enumerate() {
-        let Some(fields) = item.object(report) else { continue };
+    let mut places = 0..items.len();
+    items.each(report, |item, report| {
+        let (Some(i), Some(fields)) = (places.next(), item.object(report)) else { return };
         let one = ContactInput::read(fields, report);
         // Two spellings of one identifier are one contact; choosing one of its two names would be a guess.
         let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
@@ -145,7 +146,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<ContactInput> 
             report.fault(&item.path.name("identifier"), "duplicate_value", message);
         }
         wanted.push(one);
-    }
+    });
     wanted
 }
 

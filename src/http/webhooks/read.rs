@@ -96,8 +96,8 @@ fn patterns(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
         return None;
     }
     let mut patterns: Vec<String> = Vec::with_capacity(items.len());
-    for item in items.iter() {
-        let Some(pattern) = item.string(report, Length::ANY) else { continue };
+    items.each(report, |item, report| {
+        let Some(pattern) = item.string(report, Length::ANY) else { return };
         if !is_pattern(&pattern) {
             let types = EVENT_TYPES.join(", ");
             let message = format!("must be {EVERYTHING}, a family such as review.*, or one of {types}");
@@ -107,6 +107,6 @@ fn patterns(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
         } else {
             patterns.push(pattern.into_owned());
         }
-    }
+    });
     Some(patterns)
 }

@@ -28,7 +28,9 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
         response_schema(&schema, report);
     }
     // Every answer is compared with the payload, so it must be readable as values, not only as text.
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get()) {
+    if !report.is_full()
+        && let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get())
+    {
         report.fault(&value.path, "out_of_range", format!("cannot be compared with answers: {error}"));
     }
     // The rest is the client's own: it is shown to reviewers, so it is neither ignored nor unknown.
@@ -38,9 +40,7 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
 fn approval(fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(items) = fields.optional("options").and_then(|value| some_items(&value, report)) {
         let mut known = HashSet::new();
-        for item in items.iter() {
-            choice(&item, &mut known, true, report);
-        }
+        items.each(report, |item, report| choice(&item, &mut known, true, report));
     }
     if let Some(value) = fields.optional("allowComment") {
         value.boolean(report);
@@ -51,29 +51,31 @@ fn selection(fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(value) = fields.optional("mode") {
         value.choice(report, &[("single", ()), ("multi", ())]);
     }
-    let items = fields.required(report, "items").and_then(|value| some_items(&value, report));
-    let mut known = HashSet::new();
-    for item in items.iter().flat_map(Items::iter) {
-        choice(&item, &mut known, false, report);
+    if let Some(items) = fields.required(report, "items").and_then(|value| some_items(&value, report)) {
+        let mut known = HashSet::new();
+        items.each(report, |item, report| choice(&item, &mut known, false, report));
     }
 }
 
 fn form(fields: &mut Fields<'_>, report: &mut Report) {
-    let items = fields.required(report, "fields").and_then(|value| some_items(&value, report));
-    let mut known = HashSet::new();
-    for item in items.iter().flat_map(Items::iter) {
-        let Some(mut field) = item.object(report) else { continue };
-        unique(&mut field, "name", &mut known, report);
-        field.string(report, "label", Length::ANY);
-        field.required_string(report, "type", NAME);
-        if let Some(value) = field.optional("required") {
-            value.boolean(report);
-        }
-        let options = field.optional("options").and_then(|value| value.array(report));
+    if let Some(items) = fields.required(report, "fields").and_then(|value| some_items(&value, report)) {
         let mut known = HashSet::new();
-        for option in options.iter().flat_map(Items::iter) {
-            form_option(&option, &mut known, report);
-        }
+        items.each(report, |item, report| form_field(&item, &mut known, report));
+    }
+}
+
+/// A field of a form: `{name, type}`, with a label, options and whether it is required if those are given.
+fn form_field(item: &Value<'_>, known: &mut HashSet<String>, report: &mut Report) {
+    let Some(mut field) = item.object(report) else { return };
+    unique(&mut field, "name", known, report);
+    field.string(report, "label", Length::ANY);
+    field.required_string(report, "type", NAME);
+    if let Some(value) = field.optional("required") {
+        value.boolean(report);
+    }
+    if let Some(options) = field.optional("options").and_then(|value| value.array(report)) {
+        let mut known = HashSet::new();
+        options.each(report, |option, report| form_option(&option, &mut known, report));
     }
 }
 

@@ -203,14 +203,15 @@ fn is_forbidden(name: &str) -> bool {
     FRAMING.contains(&name) || name.starts_with("webhook-")
 }
 
-/// A client's headers: at most [`MAX_CALLBACK_HEADERS`], none that clients may not set.
+/// A client's headers: at most [`MAX_CALLBACK_HEADERS`], none that clients may not set. Further ones are not read.
 pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(String, String)> {
     let Some(object) = Object::from_raw(value.raw) else {
         value.wrong_type(report, "an object of strings");
         return Vec::new();
     };
+    let read = &object.members()[..object.members().len().min(MAX_CALLBACK_HEADERS)];
     let mut seen = HashSet::new();
-    for member in object.members().iter().filter(|member| !seen.insert(member.name.to_ascii_lowercase())) {
+    for member in read.iter().filter(|member| !seen.insert(member.name.to_ascii_lowercase())) {
         let message = format!("duplicate header {:?}", member.name);
         report.fault_at(value.path.member(&member.name), "duplicate_field", message);
     }
@@ -218,8 +219,8 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
         let message = format!("must have at most {MAX_CALLBACK_HEADERS} headers, has {}", object.members().len());
         report.fault(&value.path, "too_many", message);
     }
-    let mut out = Vec::with_capacity(object.members().len().min(MAX_CALLBACK_HEADERS));
-    for member in object.members() {
+    let mut out = Vec::with_capacity(read.len());
+    for member in read {
         let name = member.name.as_ref();
         match header(name, member.value, of) {
             Ok(text) => out.push((name.to_owned(), text)),
@@ -263,8 +264,8 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
         Some(value) => value.integer(report, 1..=MAX_QUORUM),
         None => Some(1),
     };
-    let allowed = fields.optional("allowed").and_then(|value| value.array(report));
-    let named = allowed.as_ref().and_then(|items| unique(items, MAX_ALLOWED, report, principal));
+    let mut allowed = fields.optional("allowed").and_then(|value| value.array(report));
+    let named = allowed.as_mut().and_then(|items| unique(items, MAX_ALLOWED, report, principal));
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;
     let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum::new(of, Vec::new())) };

@@ -4,6 +4,7 @@ use actors::clock::Millis;
 use actors::id::{AttachmentId, MessageId};
 use actors::message::{Content, Json, Parent, Sender, SentAt, role};
 
+use crate::json::Object;
 use crate::json::fields::ObjectBounds;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -148,33 +149,41 @@ fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<SentAt
 /// The items of an array, each of which must be an object.
 fn objects<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
     let items = value.array(report)?;
-    for item in items.iter().filter(|item| !item.is_object()) {
-        item.wrong_type(report, "an object");
-    }
+    items.each(report, |item, report| {
+        if !item.is_object() {
+            item.wrong_type(report, "an object");
+        }
+    });
     Some(items)
 }
 
 fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Path, String)>) {
     let Some(items) = objects(value, report) else { return (None, Vec::new()) };
     let mut ids = Vec::new();
-    for item in items.iter() {
-        let Some(object) = crate::json::Object::from_raw(item.raw) else { continue };
-        // JSON parsers disagree on which of two equal names counts, so the `id` in use might not be the checked one.
-        if object.repeated().contains(&"id") {
-            report.fault(&item.path.name("id"), "duplicate_field", "must occur only once");
-            continue;
+    items.each(report, |item, report| {
+        // One too many is enough.
+        if ids.len() <= MAX_UPLOADS {
+            ids.extend(named_upload(&item, report));
         }
-        let Some(raw) = object.get("id").filter(|raw| raw.get() != "null") else { continue };
-        let id = Value { raw, path: item.path.name("id") };
-        if let Some(text) = id.string(report, Length::ANY) {
-            ids.push((id.path, text.into_owned()));
-        }
-        if ids.len() > MAX_UPLOADS {
-            report.fault(&value.path, "too_many", format!("must name at most {MAX_UPLOADS} uploads"));
-            break;
-        }
+    });
+    if ids.len() > MAX_UPLOADS {
+        report.fault(&value.path, "too_many", format!("must name at most {MAX_UPLOADS} uploads"));
     }
     (Some(value.json()), ids)
+}
+
+/// The upload that an attachment names, if it names one: its id and the id's path.
+fn named_upload(item: &Value<'_>, report: &mut Report) -> Option<(Path, String)> {
+    let object = Object::from_raw(item.raw)?;
+    // JSON parsers disagree on which of two equal names counts, so the `id` in use might not be the checked one.
+    if object.repeated().contains(&"id") {
+        report.fault(&item.path.name("id"), "duplicate_field", "must occur only once");
+        return None;
+    }
+    let raw = object.get("id").filter(|raw| raw.get() != "null")?;
+    let id = Value { raw, path: item.path.name("id") };
+    let text = id.string(report, Length::ANY)?;
+    Some((id.path, text.into_owned()))
 }
 
 /// A message by its id, or by `#n` an earlier one of the same batch. A value of neither form names no message.
@@ -199,17 +208,18 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
 
 /// Tags: trimmed, each once, in their order.
 pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
-    let items = value.array(report)?;
+    let mut items = value.array(report)?;
+    items.read_first(MAX_TAGS_RECEIVED);
     let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
-    for item in items.iter() {
-        let Some(text) = item.string(report, Length::ANY) else { continue };
+    items.each(report, |item, report| {
+        let Some(text) = item.string(report, Length::ANY) else { return };
         let tag = text.trim();
         Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag);
-        // Tags beyond the first surplus one are not kept, so that a long array costs no more than its length.
+        // One too many is enough.
         if tags.len() <= MAX_TAGS && tags.iter().all(|known| known != tag) {
             tags.push(tag.to_owned());
         }
-    }
+    });
     if tags.len() > MAX_TAGS {
         report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} different tags"));
     } else if items.len() > MAX_TAGS_RECEIVED {

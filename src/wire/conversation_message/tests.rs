@@ -237,6 +237,12 @@ fn at_most_a_hundred_uploads_are_named_while_other_references_are_free() {
 }
 
 #[test]
+fn no_more_tags_are_read_than_may_be_received() {
+    let found = named(&read(&with(json!({"tags": vec![1; 500]}))).1);
+    assert_eq!((found.len(), found.last().unwrap().as_str()), (129, "too_many /content/tags"));
+}
+
+#[test]
 fn parents_are_messages_or_earlier_items() {
     let body = json!({"content": [{"content": "a", "parent_message_id": parent_id()}, {"content": "b",
         "parent_message_id": "#0"}]});

@@ -300,3 +300,16 @@ fn at_most_a_thousand_principals_may_be_allowed() {
     assert_eq!(allowed(1_001), ["too_many /review/quorum/allowed"]);
     assert_eq!(allowed(99), ["too_few /review/quorum/allowed"]);
 }
+
+#[test]
+fn only_what_is_within_a_lists_bound_is_read() {
+    let headers: serde_json::Map<_, _> = (0..100).map(|i| (format!("X-{i}"), json!(1))).collect();
+    for (body, bound) in [
+        (with(json!({"attachmentIds": vec![1; 100]})), 20),
+        (review(json!({"callback": {"url": "https://example.com", "headers": headers}})), 20),
+    ] {
+        let faults = faults(&body);
+        assert!(faults[0].starts_with("too_many "), "{faults:?}");
+        assert_eq!(faults.len(), 1 + bound, "{faults:?}");
+    }
+}
