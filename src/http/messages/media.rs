@@ -60,7 +60,7 @@ impl Fetches {
     /// Waits for an earlier identical request: its file need not be fetched twice. See [`SingleFlight::enter`].
     ///
     /// # Errors
-    /// The problem of that request.
+    /// The problem of that request; 422 if a request with the same key and another body fetches.
     pub(super) async fn enter(&self, used: KeyUse) -> Result<Option<FlightLeader>, Problem> {
         self.keyed.enter(used).await
     }

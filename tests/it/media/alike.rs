@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -157,19 +157,36 @@ async fn a_channel_disabled_while_a_file_comes_refuses_all_who_wait() {
     assert_eq!(held.origin.requests().len(), 1);
 }
 
-#[tokio::test]
-async fn a_request_with_another_body_waits_for_the_file_and_is_refused() {
+/// Bodies other than the first one's.
+fn other_bodies() -> [Value; 2] {
     let text = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "x"}}});
-    for other_body in [text, image("https://example.com/other.png")] {
-        let held = Held::with(ok("image/png", PNG)).await;
-        let first = held.first("").await;
-        let other = |prefer: &str| {
-            tokio::spawn(send(&held.app, other_body.clone()).idempotency_key("k").header("prefer", prefer).send())
-        };
-        let waits = other("");
-        other("wait=0").await.unwrap().problem(409, "idempotency_in_progress");
-        held.comes.notify_one();
-        first.await.unwrap().expect(200);
-        waits.await.unwrap().problem(422, "idempotency_key_reused");
+    [text, image("https://example.com/other.png")]
+}
+
+#[tokio::test]
+async fn a_request_with_another_body_is_refused_while_the_file_comes() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    let first = held.first("").await;
+    for body in other_bodies() {
+        for prefer in ["wait=0", "wait=1", "respond-async", ""] {
+            let other = send(&held.app, body.clone()).idempotency_key("k").header("prefer", prefer).send().await;
+            other.problem(422, "idempotency_key_reused");
+        }
     }
+    assert!(!first.is_finished());
+    held.comes.notify_one();
+    first.await.unwrap().expect(200);
+    assert_eq!(held.origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_whose_file_cannot_be_had_is_free_for_another_body() {
+    let held = Held::with(bare(404, "")).await;
+    let first = held.first("").await;
+    let [text, _] = other_bodies();
+    let other = || send(&held.app, text.clone()).idempotency_key("k").header("prefer", "wait=5").send();
+    other().await.problem(422, "idempotency_key_reused");
+    held.comes.notify_one();
+    assert_eq!(first.await.unwrap().faults(), ["media_unreachable /content/image/url"]);
+    other().await.expect(200);
 }

@@ -19,6 +19,7 @@ use crate::http::messages::find_channel;
 use crate::http::messages::media::{self, FlightLeader};
 use crate::http::messages::turn_wait::MAX_WAIT_SECONDS;
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
+use crate::http::refusal::key_reused;
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 
@@ -45,7 +46,11 @@ impl ContactExchange<'_> {
         }
         self.admit(agent)?;
         let begun = Instant::now();
-        let leader = self.lead().await?;
+        let leader = match self.lead().await {
+            // A request with this body may have been accepted just before the other one began.
+            Err(refusal) if refusal.code == key_reused().code => return self.earlier_or(refusal).await,
+            leader => leader?,
+        };
         let fetching = Some(Fetching { waited: begun.elapsed(), leader: leader.as_ref() });
         let exchange = ContactExchange { scope: self.scope.clone(), fetching, ..*self };
         if let Some(response) = exchange.earlier().await? {
@@ -54,15 +59,19 @@ impl ContactExchange<'_> {
         exchange.fetch_and_deliver(incoming, media).await
     }
 
-    /// Delivers a message without a file. If a request with its key fetches one, that request came first.
+    /// Delivers a message without a file. A request that fetches one has another body, and if it has the same key, it
+    /// came first.
     pub(super) async fn without_file(&self, incoming: &IncomingMessage, agent: &str) -> Result<Response, Problem> {
         if self.key().is_some_and(|key| self.request.call.app.fetches().has(key)) {
-            drop(self.lead().await?);
+            return self.earlier_or(key_reused()).await;
         }
         self.deliver(incoming, agent, None).await
     }
 
-    /// Waits until no other request with the key fetches. `None`: there is a message to look for, or no key.
+    /// Waits until no identical request fetches. `None`: there is a message to look for, or no key.
+    ///
+    /// # Errors
+    /// See [`media::Fetches::enter`]; 409 once the request has waited as long as it may.
     async fn lead(&self) -> Result<Option<FlightLeader>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
         let Call { app, context, headers, caller, .. } = self.request.call;

@@ -1,5 +1,5 @@
 //! Deduplicates concurrent requests with one idempotency key: the first one fetches the file, the others wait for its
-//! outcome.
+//! outcome, or are refused if they are not identical.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use actors::store::{Fingerprint, KeyHash};
 use dashmap::{DashMap, Entry};
 use tokio::sync::watch;
 
+use crate::http::refusal::key_reused;
 use crate::problem::Problem;
 
 /// The outcome of the first request: there is a message that the others can join, or there will be none, and why.
@@ -39,20 +40,23 @@ impl SingleFlight {
         self.0.contains_key(&key)
     }
 
-    /// Waits until this request is the first, or until an identical one has a message (`None`). Behind a request with
-    /// another body it is the first once that one has its message or has failed: the key is known by then, or free.
+    /// Waits until this request is the first, or until an identical one has a message (`None`).
     ///
     /// # Errors
-    /// The problem of the identical request.
+    /// The problem of the identical request. 422 at once while a request with another body fetches: should that one
+    /// fail, the key is free again.
     pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<FlightLeader>, Problem> {
         loop {
             let InFlight { fingerprint, outcome: mut receiver } = match self.begin(used) {
                 Ok(first) => return Ok(Some(first)),
                 Err(in_flight) => in_flight,
             };
+            if fingerprint != used.fingerprint {
+                return Err(key_reused());
+            }
             let outcome = receiver.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
             // Without one, the first request has ended without an outcome.
-            if let Some(outcome) = outcome.filter(|_| fingerprint == used.fingerprint) {
+            if let Some(outcome) = outcome {
                 return outcome.map(|()| None);
             }
         }
@@ -144,13 +148,21 @@ mod tests {
     }
 
     #[test]
+    fn another_body_is_refused_at_once_until_the_first_request_has_ended() {
+        let flights = Arc::new(SingleFlight::default());
+        let fetching = first(&flights);
+        let other_body = flights.enter(used(2)).now_or_never().expect("nothing to wait for");
+        assert_eq!(other_body.unwrap_err().code, "idempotency_key_reused");
+        fetching.refused(&Problem::fault("/url", "media_unreachable", "nothing came"));
+        assert!(flights.enter(used(2)).now_or_never().unwrap().unwrap().is_some(), "the key is free");
+    }
+
+    #[test]
     fn the_next_identical_request_takes_over_from_one_that_was_dropped() {
         let flights = Arc::new(SingleFlight::default());
         let fetching = first(&flights);
         let mut waiting = [0, 1].map(|_| Box::pin(flights.enter(used(1))));
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
-        let mut other_body = Box::pin(flights.enter(used(2)));
-        assert!((&mut other_body).now_or_never().is_none(), "the key is the first one's until it has ended");
         drop(fetching);
         let [one, mut other] = waiting;
         let next = one.now_or_never().unwrap().unwrap().unwrap();
