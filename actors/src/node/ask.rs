@@ -52,8 +52,8 @@ impl Node {
         trace: Option<TraceContext>,
     ) -> Result<Option<ReviewState>, Refusal<Rejection>> {
         let now = self.now();
-        let is_ours = self.members.owns(entity) || now.since(review.expires_at) >= FORGOTTEN_AFTER_MILLIS;
-        if !is_ours || !is_unsettled(review, stored, now) {
+        let may_be_ended_here = || self.members.owns(entity) || now.since(review.expires_at) >= FORGOTTEN_AFTER_MILLIS;
+        if !is_unsettled(review, stored, now) || !may_be_ended_here() {
             return Ok(stored.cloned());
         }
         match self.conversation(entity, ExpireReview { message }, CommandContext { key: None, trace }).await {
