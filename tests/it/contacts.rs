@@ -4,7 +4,6 @@ use actors::contact::entity_of;
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
 use actors::memories::Subject;
-use actors::store::faulty::{FaultyStore, Rates};
 use actors::workspace::{DEFAULT, address_of};
 use serde_json::{Value, json};
 
@@ -161,9 +160,7 @@ async fn a_key_belongs_to_one_contact_and_its_retry_shows_what_it_made() {
 
 #[tokio::test]
 async fn a_key_whose_contact_could_not_be_saved_is_free_for_another_request() {
-    let mut handle = None;
-    let app = TestApp::with_store(|store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone()).await;
-    let store = handle.unwrap();
+    let (app, store) = TestApp::faulty().await;
     let make = |name: &str| app.post(CONTACTS).json(json!({"identifier": name, "name": name})).idempotency_key("k");
     store.refuse(Some(entity_of(address_of(DEFAULT), "ana")));
     make("ana").await.problem(503, "store_unavailable");

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::attachments::{files_below, until, uploaded};
-use crate::support::{Answer, Request, TestApp, TestStore};
+use crate::support::{Answer, Request, TestApp};
 
 /// A request of each API: path, key and body.
 fn requests(conversation: &str, n: usize) -> [(&'static str, String, Value); 4] {
@@ -143,17 +143,9 @@ async fn a_turn_that_a_stopped_process_left_behind_is_ended_by_the_next_one() {
     }
 }
 
-/// A server on a store without faults, and the handle that sets other rates.
-async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
-    let mut handle = None;
-    let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
-    let app = TestApp::with_store(wrap).await;
-    (app, handle.unwrap())
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_request_keeps_waiting_while_the_store_cannot_be_read() {
-    let (app, store) = faulty().await;
+    let (app, store) = TestApp::faulty().await;
     app.echo(json!({"builtin": {"latencyMs": 20_000}})).await;
     let review = json!({"type": "approval", "expiresInSeconds": 10});
     let asked = app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "?", "review": review}));
@@ -178,7 +170,7 @@ async fn a_request_keeps_waiting_while_the_store_cannot_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_on_an_unreadable_store_waits_and_misses_nothing() {
-    let (app, store) = faulty().await;
+    let (app, store) = TestApp::faulty().await;
     // The channel has no messages yet: the owner of its events is looked up with the first one.
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;
     let post = |text: &str| app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text}));
@@ -201,7 +193,7 @@ async fn a_stream_on_an_unreadable_store_waits_and_misses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_store_makes_no_answer_deny_what_was_stored() {
-    let (app, store) = faulty().await;
+    let (app, store) = TestApp::faulty().await;
     app.echo(json!({"builtin": {"latencyMs": 60_000}})).await;
     let mut untold = 0;
     for _ in 0..60 {
@@ -227,7 +219,7 @@ async fn an_unreadable_store_makes_no_answer_deny_what_was_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_on_an_unreadable_store_is_not_refused_as_too_late() {
-    let (app, store) = faulty().await;
+    let (app, store) = TestApp::faulty().await;
     let had = uploaded(&app, "had").await;
     let mentioned = uploaded(&app, "mentioned").await;
     let review = json!({"type": "approval", "expiresAt": "2025-01-01T00:01:00Z"});

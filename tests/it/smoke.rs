@@ -111,11 +111,17 @@ fn reason(log: &str) -> String {
     last["error"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn the_filter_of_a_log_never_hides_why_the_server_ends() {
+/// A file where the data directory should be, in a directory of its own.
+fn file_for_data() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data");
     std::fs::write(&file, "").unwrap();
+    (dir, file)
+}
+
+#[test]
+fn the_filter_of_a_log_never_hides_why_the_server_ends() {
+    let (_dir, file) = file_for_data();
     for filter in ["off", "tertulia::http=debug"] {
         let ended = program(&file).arg("serve").env("TERTULIA_LOG", filter).output().unwrap();
         let reason = reason(&String::from_utf8(ended.stderr).unwrap());
@@ -125,9 +131,7 @@ fn the_filter_of_a_log_never_hides_why_the_server_ends() {
 
 #[test]
 fn a_log_for_people_ends_with_the_reason_in_a_line_of_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("data");
-    std::fs::write(&file, "").unwrap();
+    let (_dir, file) = file_for_data();
     let ended = program(&file).arg("serve").env("TERTULIA_LOG_FORMAT", "text").output().unwrap();
     let words = String::from_utf8(ended.stderr).unwrap();
     let last = words.lines().last().unwrap_or_default();
@@ -136,9 +140,7 @@ fn a_log_for_people_ends_with_the_reason_in_a_line_of_words() {
 
 #[test]
 fn a_wrong_data_directory_is_named_with_the_allowed_values() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("data");
-    std::fs::write(&file, "").unwrap();
+    let (_dir, file) = file_for_data();
     let (code, _, log) = run(&file, &["serve"]);
     assert_eq!(code, Some(1));
     let reason = reason(&log);

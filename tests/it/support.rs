@@ -12,6 +12,7 @@ use actors::id::EntityKey;
 use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
+use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{KeyRange, LogScan, Order, ReadLevel, Scan, SeqRange, Store, Table};
 use actors::trace::Traces;
@@ -112,6 +113,23 @@ impl TestApp {
     /// would end every wait.
     pub(crate) async fn with_memory<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(MemoryStore::default().into(), wrap, &[], Ports::default()).await
+    }
+
+    /// The same on a store without faults, and the handle that makes some.
+    pub(crate) async fn faulty() -> (Self, FaultyStore<TestStore>) {
+        Self::on_faulty(TestStore::new().await).await
+    }
+
+    /// As [`TestApp::faulty`], and in memory as [`TestApp::with_memory`].
+    pub(crate) async fn faulty_in_memory() -> (Self, FaultyStore<TestStore>) {
+        Self::on_faulty(MemoryStore::default().into()).await
+    }
+
+    async fn on_faulty(store: TestStore) -> (Self, FaultyStore<TestStore>) {
+        let mut handle = None;
+        let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
+        let app = Self::behind(store, wrap, &[], Ports::default()).await;
+        (app, handle.unwrap())
     }
 
     async fn behind<S: Store>(

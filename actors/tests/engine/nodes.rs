@@ -37,6 +37,25 @@ async fn two() -> ([Arc<Node>; 2], [Arc<Puppet>; 2]) {
     (nodes, puppets)
 }
 
+/// Begins a turn of an agent of its own at this node, once others know of it.
+async fn begin_turn(node: &Arc<Node>) -> EntityKey {
+    make_agent(node, remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    e
+}
+
+/// Of so many pairs of heartbeats the first one fails.
+async fn fail_every_second_beat<S: Store>(store: &FaultyStore<S>, pairs: usize) {
+    for _ in 0..pairs {
+        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+        sleep(Duration::from_secs(3)).await;
+        store.calm();
+        sleep(Duration::from_secs(3)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
     let (nodes, puppets) = two().await;
@@ -110,10 +129,7 @@ async fn a_turn_whose_process_died_while_the_store_was_away_is_started_again_her
     let puppet = Puppet::new(true);
     let other = node(&stores[0], 1, &Puppet::new(false));
     let here = node(&stores[1], 2, &puppet);
-    make_agent(&other, remote()).await;
-    sleep(Duration::from_secs(4)).await;
-    let e = entity(1);
-    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    let e = begin_turn(&other).await;
     for store in &stores {
         store.set_rates(Rates { unread: 1_000, ..Rates::default() });
     }
@@ -136,18 +152,10 @@ async fn a_dead_process_has_its_turn_taken_over_if_every_second_beat_fails() {
     let puppet = Puppet::new(true);
     let other = node(&shared, 1, &Puppet::new(false));
     let here = node(&store, 2, &puppet);
-    make_agent(&other, remote()).await;
-    sleep(Duration::from_secs(4)).await;
-    let e = entity(1);
-    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    let e = begin_turn(&other).await;
     sleep(Duration::from_secs(4)).await;
     other.halt().await;
-    for _ in 0..15 {
-        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
-        sleep(Duration::from_secs(3)).await;
-        store.calm();
-        sleep(Duration::from_secs(3)).await;
-    }
+    fail_every_second_beat(&store, 15).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
 }
 
@@ -162,19 +170,11 @@ async fn a_dead_process_whose_clock_was_ahead_has_its_turn_taken_over() {
     clock.set_back(3_600_000);
     let entropy = actors::clock::Entropy::seeded([2; 32]);
     let here = Node::start(Arc::new(store.clone()), clock, entropy, Arc::new(Strings(Arc::clone(&puppet))));
-    make_agent(&other, remote()).await;
-    sleep(Duration::from_secs(4)).await;
-    let e = entity(1);
-    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    let e = begin_turn(&other).await;
     sleep(Duration::from_secs(4)).await;
     other.halt().await;
     here.conversation(e, post(e, "are you there?"), CommandContext::default()).await.unwrap();
-    for _ in 0..8 {
-        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
-        sleep(Duration::from_secs(3)).await;
-        store.calm();
-        sleep(Duration::from_secs(3)).await;
-    }
+    fail_every_second_beat(&store, 8).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Running, 1), 0));
     sleep(Duration::from_secs(60)).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use actors::id::{ConversationId, EntityKey};
-use actors::store::faulty::{FaultyStore, Rates};
 use actors::workspace::{DEFAULT, address_of};
 use tokio::time::sleep;
 
@@ -101,9 +100,7 @@ async fn a_key_has_one_effect_while_a_client_reopens_a_conversation() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_has_one_effect_although_its_client_hangs_up_before_a_reopening() {
-    let mut handle = None;
-    let app = TestApp::with_memory(|store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone()).await;
-    let store = handle.unwrap();
+    let (app, store) = TestApp::faulty_in_memory().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x")).send();
     let mut ids = Vec::new();
     for key in ["a", "b"] {

@@ -3,25 +3,17 @@
 use std::time::Duration;
 
 use actors::id::{EntityKey, MessageId};
-use actors::store::faulty::{FaultyStore, Rates};
 use actors::workspace::{DEFAULT, address_of};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::{MESSAGES, REVIEWS, SECOND, asked, respond};
-use crate::support::{TestApp, TestStore};
-
-async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
-    let mut handle = None;
-    let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
-    let app = TestApp::with_memory(wrap).await;
-    (app, handle.unwrap())
-}
+use crate::support::TestApp;
 
 #[tokio::test(start_paused = true)]
 async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
     for cancelled in [false, true] {
-        let (app, store) = faulty().await;
+        let (app, store) = TestApp::faulty_in_memory().await;
         let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 1})).await;
         let id = review.rsplit('/').next().unwrap();
         let entity = EntityKey::conversation(address_of(DEFAULT), MessageId::parse(id).unwrap().entity);
@@ -58,7 +50,7 @@ async fn a_decision_on_its_way_at_the_deadline_is_what_every_reader_sees() {
 
 #[tokio::test]
 async fn a_review_that_cannot_be_ended_now_is_shown_as_pending() {
-    let (app, store) = faulty().await;
+    let (app, store) = TestApp::faulty_in_memory().await;
     let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 1})).await;
     let id = MessageId::parse(review.rsplit('/').next().unwrap()).unwrap();
     store.refuse(Some(EntityKey::conversation(address_of(DEFAULT), id.entity)));
